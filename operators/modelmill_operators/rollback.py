@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class RollbackOperator(BaseOperator):
     """Make an earlier version of a registered model champion again, its files verified.
 
-    It happens once for a task of a run, however often that is tried. The ledger gets the reason, and the
-    name of the user who started the run.
+    It happens once for a task of a run, however often that is tried; of a mapped task, once for each copy.
+    The ledger gets the reason, and the name of the user who started the run.
 
     :param model: registered model.
     :param why: reason; rendered by Jinja, such as ``{{ params.why }}``.
@@ -50,9 +50,12 @@ class RollbackOperator(BaseOperator):
         instance = context["ti"]
         user = getattr(context.get("dag_run"), "triggering_user_name", None)
         command = [Settings.from_environment().python, "-m", "modelmill", "registry", "rollback"]
-        command += [f"--why={self.why}", f"--step-key={instance.dag_id}/{instance.run_id}/{instance.task_id}"]
-        command += [f"--to={self.to}"] if self.to else []
-        command += [f"--at={self.at}"] if self.at else []
+        key = f"{instance.dag_id}/{instance.run_id}/{instance.task_id}"
+        if instance.map_index >= 0:
+            key += f"/{instance.map_index}"
+        command += [f"--why={self.why}", f"--step-key={key}"]
+        command += [f"--to={self.to}"] if _is_given(self.to) else []
+        command += [f"--at={self.at}"] if _is_given(self.at) else []
         command += [f"--who={user}"] if user else []
         ended = subprocess.run(
             [*command, "--", self.model], capture_output=True, text=True, errors="replace", check=False
@@ -66,4 +69,10 @@ class RollbackOperator(BaseOperator):
             self.log.info(line)
         if ended.returncode:
             kind = AirflowFailException if ended.returncode == EXIT_REFUSED else AirflowException
-            raise kind(lines[-1] if lines else f"rollback ended with {ended.returncode}")
+            said = [line for line in lines if any(map(str.isalnum, line))]  # the last one may be a frame's
+            raise kind(said[-1] if said else f"rollback ended with {ended.returncode}")
+
+
+def _is_given(text: str | int | None) -> bool:
+    """Return whether a rendered field says something: Jinja writes a parameter without a value as None."""
+    return text is not None and str(text).strip() not in ("", "None")

@@ -302,7 +302,11 @@ def _origin(context: Context) -> dict[str, str]:
     """Return who asks. A run that an asset has started has no logical date."""
     instance, date = context["ti"], getattr(context.get("dag_run"), "logical_date", None)
     found = {name: str(getattr(instance, name)) for name in ("dag_id", "run_id", "task_id", "try_number")}
-    return found if date is None else {**found, "logical_date": date.isoformat()}
+    if date is not None:
+        found["logical_date"] = date.isoformat()
+    if instance.map_index >= 0:
+        found["map_index"] = str(instance.map_index)
+    return found
 
 
 def _outputs(result: StepResult) -> dict[str, Any]:

@@ -21,8 +21,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_LLM_URL``        URL of a language model's endpoint, up to and with ``/v1``, and
 ``MODELMILL_LLM_KEY``        its key, for steps that name no Airflow connection. Default: none
 ``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` and the steps over videos
-                             may read files. Default: object stores, and local folders that are not the
-                             system's
+                             may read files. Default: object stores, and local folders that are neither
+                             the system's nor hidden in a home
 ``MODELMILL_CACHE_DAYS``     days after which ``modelmill gc`` removes what nobody has used in the cache,
 ``MODELMILL_RUN_DAYS``       runs that nothing needs, with their models, and also
 ``MODELMILL_VERSION_DAYS``   registered versions; and the days that a reader can go back in the tables that

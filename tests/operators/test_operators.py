@@ -24,6 +24,7 @@ from airflow.utils.types import DagRunType
 import modelmill_operators
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.pipeline.catalogue import catalogue
+from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill.steps.delta_table import DeltaTableConfig
 from modelmill_operators import DeltaTableOperator, IngestOperator, StepOperator, operator_for, operators
@@ -403,3 +404,35 @@ def test_a_backfill_makes_datasets_and_judges(pipelines: Path, parsed: Parse) ->
     step = dag.get_task("first")
     step._check_date(cast("Context", {"dag_run": SimpleNamespace(run_type=DagRunType.BACKFILL_JOB)}))
     assert outcome(dag.test()) == {"first": ("success", 1)}
+
+
+MAPPED_DAG_FILE = """
+from airflow.sdk import DAG
+from modelmill_operators import StepOperator
+
+with DAG("mapped", schedule=None):
+    StepOperator.partial(task_id="each", component="count", retries=0).expand(
+        config=[{"number": number, "journal": JOURNAL} for number in (1, 2)]
+    )
+"""
+
+
+def test_the_run_of_a_mapped_tasks_copy_says_which_one_it_is(
+    parsed: Parse, airflow_home: Path, tmp_path: Path, settings: Settings
+) -> None:
+    file = airflow_home / "dags" / "mapped.py"
+    file.write_text(f"JOURNAL = {str(tmp_path / 'journal')!r}\n{MAPPED_DAG_FILE}")
+    try:
+        run = parsed()["mapped"].test()
+    finally:
+        file.unlink()
+    assert {(ti.map_index, str(ti.state)) for ti in run.get_task_instances()} == {
+        (0, "success"),
+        (1, "success"),
+    }
+    client = tracking_client(settings.tracking_uri)
+    found = client.search_runs([client.get_experiment_by_name("mapped").experiment_id])
+    assert {(one.data.tags["airflow.map_index"], one.data.params["number"]) for one in found} == {
+        ("0", "1"),
+        ("1", "2"),
+    }

@@ -16,6 +16,7 @@ from modelmill.registry.gate_report import GATE_REPORT, TAG_JUDGED
 from modelmill.registry.history import history
 from modelmill.registry.ledger import Action, LedgerRow
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import all_pages
 from modelmill.settings import Settings
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
@@ -90,7 +91,7 @@ def _tagged(runs: Collection[str], client: MlflowClient) -> dict[str, Mapping[st
     found: dict[str, Mapping[str, Any]] = {}
     if not runs:
         return found
-    experiments = [str(one.experiment_id) for one in client.search_experiments()]
+    experiments = [str(one.experiment_id) for one in all_pages(client.search_experiments)]
     asked = client.search_runs(experiments, filter_string=run_filter(sorted(runs)), max_results=len(runs))
     for run in asked:
         with contextlib.suppress(ValueError):

@@ -17,6 +17,7 @@ from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.removal import clear_deleted_models, is_cleared, remove_run, remove_version, size_of
 from modelmill.registry.retention import DAY, KnownRun, Needs, Policy, needed
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import all_pages
 from modelmill.settings import Settings, environment_params
 from modelmill.tables.old_versions import OldFile, old_files, oldest_version, remove_old_file
 from modelmill.tables.storage import table_location
@@ -82,7 +83,7 @@ def mark_all_dead_runs(settings: Settings) -> list[str]:
         client = tracking_client(settings.tracking_uri)
         return [
             run
-            for experiment in client.search_experiments()
+            for experiment in all_pages(client.search_experiments)
             for run in mark_dead_runs(client, experiment.experiment_id, settings.home / "steps")
         ]
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Literal
 from modelmill.artifacts import AnyReference, ModelRef, ReportRef, SignalsRef, parse_reference
 from modelmill.errors import ConfigError
 from modelmill.options import Record
+from modelmill.registry.dead_runs import DIED
 from modelmill.registry.finished_runs import TAG_OUTPUTS
 from modelmill.registry.ledger import Action, LedgerRow, entries
 from modelmill.registry.mlflow_calls import mlflow_errors
-from modelmill.registry.tracking import TAG_ERROR, run_url, tracking_client
+from modelmill.registry.tracking import TAG_ERROR, TAG_OPENED_AT, run_url, tracking_client
+from modelmill.registry.versions import all_pages
 from modelmill.system.usage import CPU_SECONDS, MEMORY_MB, SECONDS
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ FIGURES = (
 """Metrics that say most of a model; of each, the one on validation rows counts, too."""
 TAG_LOGICAL_DATE = "airflow.logical_date"
 """Tag of a run with the logical date of the pipeline's run, as the operators hand it on."""
+TAG_MAP_INDEX = "airflow.map_index"
+"""Tag of a run with the number of a mapped task's copy, likewise."""
 _MOST_FIGURES = 3
 _PAGE = 1000
 _MOVES: Mapping[Action, str] = {
@@ -123,7 +127,8 @@ class PipelineCost(Record):
     steps: int
     """Steps that ran; reused ones are none."""
     minutes: float
-    """Time of all of them, one after the other."""
+    """Time of all of them, one after the other; of one that has failed, of its last attempt. What a step took
+    whose process died is not known, and is not in it."""
     cpu_minutes: float | None
     """None if no step has measured it."""
     most_memory_mb: float | None
@@ -200,7 +205,7 @@ def morning(settings: Settings, *, since: datetime, until: datetime | None = Non
         refused=tuple(_refusal(row) for row in rows if row.action == "refuse"),
         alarms=tuple(one for run in runs for one in _alarms(run)),
         failed=tuple(_failures(runs)),
-        costs=tuple(_costs(runs)),
+        costs=tuple(_costs([run for run in runs if max(run.began, run.ended) >= since.timestamp() * 1000])),
         unknown=tuple(unknown),
     )
 
@@ -211,16 +216,19 @@ class _NightRun:
     def __init__(self, run: Run, settings: Settings) -> None:
         tags, info = run.data.tags, run.info
         self.pipeline = str(tags.get("modelmill.pipeline", ""))
-        self.step = str(tags.get("modelmill.step", ""))
+        copy = tags.get(TAG_MAP_INDEX)
+        self.step = str(tags.get("modelmill.step", "")) + (f"[{copy}]" if copy else "")
         self.component = str(tags.get("modelmill.component", ""))
         self.run_id, self.status = str(info.run_id), str(info.status)
         self.deleted = info.lifecycle_stage == "deleted"
         self.error = str(tags.get(TAG_ERROR, ""))
-        self.began, self.ended = int(info.start_time or 0), int(info.end_time or 0)
+        # A run that another attempt has opened again keeps the begin of the first one.
+        self.began = max(int(info.start_time or 0), _milliseconds(tags.get(TAG_OPENED_AT, "")))
+        self.ended = int(info.end_time or 0)
         self.logical_date = _date(tags.get(TAG_LOGICAL_DATE, ""))
         self.date = self.logical_date or datetime.fromtimestamp(self.began / 1000, UTC)
         self.metrics: dict[str, float] = dict(run.data.metrics)
-        tracked = max(0, int(info.end_time or 0) - self.began) / 1000 if info.end_time else 0.0
+        tracked = 0.0 if self.error == DIED else max(0, self.ended - self.began) / 1000
         self.seconds = self.metrics.get(SECONDS, tracked)  # with the start of the step's process
         self.url = run_url(settings.tracking_uri, str(info.experiment_id), self.run_id)
         outputs = json.loads(tags.get(TAG_OUTPUTS, "{}")) if self.status == "FINISHED" else {}
@@ -228,12 +236,13 @@ class _NightRun:
 
 
 def _runs(settings: Settings, since: datetime, until: datetime) -> Iterator[_NightRun]:
-    """Find the runs of steps that ended in the night, or began in it and have not ended; the oldest first."""
+    """Find the runs of steps that ended in the night, or have not ended since; the oldest first."""
     client = tracking_client(settings.tracking_uri)
     first, last = (int(moment.timestamp() * 1000) for moment in (since, until))
     ended = f"attributes.end_time >= {first} and attributes.end_time < {last}"
-    begun = f"attributes.status = 'RUNNING' and attributes.start_time >= {first}"
-    found = [*_search(client, ended), *_search(client, f"{begun} and attributes.start_time < {last}")]
+    # One that hangs for days has begun before the night, and so has one that was opened again.
+    begun = f"attributes.status = 'RUNNING' and attributes.start_time < {last}"
+    found = [*_search(client, ended), *_search(client, begun)]
     # A run that goes on after it has failed keeps the end of its first attempt until it ends again.
     once = {str(run.info.run_id): run for run in found}.values()
     for run in sorted(once, key=lambda run: int(run.info.start_time or 0)):
@@ -247,7 +256,7 @@ def _runs(settings: Settings, since: datetime, until: datetime) -> Iterator[_Nig
 def _search(client: MlflowClient, condition: str) -> Iterator[Run]:
     from mlflow.entities import ViewType
 
-    experiments = [str(one.experiment_id) for one in client.search_experiments()]
+    experiments = [str(one.experiment_id) for one in all_pages(client.search_experiments)]
     token: str | None = None
     while experiments:
         page = client.search_runs(
@@ -363,6 +372,10 @@ def _last_words(runs: Sequence[_NightRun]) -> Iterator[_NightRun]:
 def _running(runs: Sequence[_NightRun]) -> list[_NightRun]:
     """Return the run of a step that has not ended; of several, that of the newest date."""
     return sorted((run for run in runs if run.status == "RUNNING"), key=lambda run: run.date)[-1:]
+
+
+def _milliseconds(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _date(text: str) -> datetime | None:

@@ -34,7 +34,8 @@ class StepRequest(Record):
     resources: ResourcesSpec = ResourcesSpec()
     """The step's needs as the pipeline has them: never part of its key."""
     origin: dict[str, str] = {}
-    """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``, ``logical_date``."""
+    """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``map_index``, ``try_number``,
+    ``logical_date``."""
     describe: bool = False
     """Whether the result has tables and figures, for who tells others of them: never part of its key."""
 

@@ -13,6 +13,9 @@ from modelmill.system.locks import locked_if_free
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DIED = "its process died"
+"""Error of a run that was marked afterwards: nobody knows when it died, or what it took."""
+
 
 def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[str]:
     """Mark the runs of steps that died as KILLED.
@@ -35,7 +38,7 @@ def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[s
         with locked_if_free(steps / key / "lock") as free:
             # The step may have ended after it was found: its run is no longer running, or discarded.
             if free and _is_running(client, run.info.run_id):
-                client.set_tag(run.info.run_id, TAG_ERROR, "its process died")
+                client.set_tag(run.info.run_id, TAG_ERROR, DIED)
                 client.set_terminated(run.info.run_id, status="KILLED")
                 marked.append(str(run.info.run_id))
     return marked

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from modelmill.errors import ConfigError
 from modelmill.registry.ledger_table import (
     PROPERTIES,
     Action,
@@ -98,14 +99,18 @@ def append(
     :param step_key: what decides it: the row's ``step_key``.
     :param moves_alias: whether MLflow's alias has to follow the row (see :func:`settle`).
     :return: the row, which may be that of an earlier attempt; None if ``decide`` wanted none.
+    :raises ConfigError: if the step key has a row of another model: it writes one row in all.
     :raises TransientError: if other writers win again and again.
     :raises TableError: if the ledger cannot be read or written, or was damaged.
     """
     written: list[LedgerRow] = []
+    is_taken = False
 
     def propose(table: DeltaTable | None) -> Proposal | None:
+        nonlocal is_taken
         written.clear()
-        if table is not None and table.transaction_version(step_key) is not None:
+        is_taken = table is not None and table.transaction_version(step_key) is not None
+        if is_taken:
             return None
         found = head_of(table, model)
         entry = decide(found)
@@ -121,7 +126,14 @@ def append(
 
     if append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES):
         return written[0]
-    return find(settings, model, step_key)
+    earlier = find(settings, model, step_key)
+    if is_taken and earlier is None:  # who asks again would get the same answer for ever
+        raise ConfigError(
+            "a step key writes a row of one model",
+            got=f"{step_key} for {model}, and before for another one",
+            remedy="give each model a step key of its own",
+        )
+    return earlier
 
 
 def settle(settings: Settings, row: LedgerRow) -> bool:

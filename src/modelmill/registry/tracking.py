@@ -49,6 +49,8 @@ TAG_HOST = "modelmill.host"
 """Name of the machine that a step has run on."""
 TAG_OPENED_BY = "modelmill.opened_by"
 """Names the attempt that has opened the run last."""
+TAG_OPENED_AT = "modelmill.opened_at"
+"""When that was, in milliseconds since 1970: MLflow keeps the begin of the first attempt."""
 TAG_PYTHON = "modelmill.python"
 """Path of the interpreter that has run it."""
 
@@ -392,7 +394,8 @@ def open_run(
     :return: the run, with status ``RUNNING``.
     """
     attempt = uuid.uuid4().hex
-    all_tags = {**tags, TAG_STEP_KEY: key, TAG_OPENED_BY: attempt}
+    now = str(int(time.time() * 1000))
+    all_tags = {**tags, TAG_STEP_KEY: key, TAG_OPENED_BY: attempt, TAG_OPENED_AT: now}
     left = _unfinished(client, experiment, key)
     if left:
         reopened = TrackedRun(client, left[0], fresh=False, attempt=attempt)

@@ -48,8 +48,14 @@ _STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "d
 """Protocols that are allowed by default. Others would let a pipeline ask any server that this machine reaches
 (``http``, ``webhdfs``), or name further places within a file or a URL (``reference``, ``simplecache::``)."""
 
-_SYSTEM = ("/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/root/.ssh", "/root/.aws")
+_SYSTEM = ("/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run")
 """Folders whose files are loaded only if the deployment says so."""
+_KEY_FILES = (
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "BOTO_CONFIG"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "AZURE_FEDERATED_TOKEN_FILE", "KUBECONFIG", "NETRC"),
+    *("MODELMILL_SIGNING_KEY", "MLFLOW_TRACKING_CLIENT_CERT_PATH", "AIRFLOW_CONFIG"),
+)
+"""Variables that name files with credentials."""
 
 
 def check_source(source: str) -> None:
@@ -62,10 +68,7 @@ def check_source(source: str) -> None:
     if is_local(place) and "::" not in source:
         real = Path(os.path.realpath(place))
         roots = [Path(table_location(one)).resolve() for one in places if is_local(one)]
-        system = [Path(one).resolve() for one in _SYSTEM]
-        allowed = (
-            any(map(real.is_relative_to, roots)) if places else not any(map(real.is_relative_to, system))
-        )
+        allowed = any(map(real.is_relative_to, roots)) if places else not _is_private(real)
     else:
         scheme = urlsplit(place).scheme
         plain = "::" not in source and not any(
@@ -74,12 +77,38 @@ def check_source(source: str) -> None:
         below = any(f"{place}/".startswith(f"{one.rstrip('/')}/") for one in places if not is_local(one))
         allowed = plain and (below if places else scheme in _STORES)
     if not allowed:
-        shown = ", ".join(places) or "local folders that are not the system's, and object stores"
+        shown = ", ".join(places) or (
+            "local folders that are neither the system's nor hidden in a home, and object stores"
+        )
         raise TableError(
             f"files are loaded from places that the deployment allows ({shown})",
             got=source,
             remedy="copy them there, or add the place to MODELMILL_SOURCES",
         )
+
+
+def _is_private(real: Path) -> bool:
+    """Return whether a file is the system's, or holds what programs log in with.
+
+    Such are the hidden folders of a home (``.aws``, ``.ssh``, ``.kube``, ``.mlflow``), the files in Airflow's
+    own home, and those that a variable names.
+    """
+    if any(real.is_relative_to(Path(one).resolve()) for one in _SYSTEM):
+        return True
+    homes = {
+        Path.home().resolve(),
+        Path("/root"),
+        *(home for home in real.parents if home.parent == Path("/home")),
+    }
+    if any(_begins_hidden(real.relative_to(home)) for home in homes if real.is_relative_to(home)):
+        return True
+    airflow = Path(os.environ.get("AIRFLOW_HOME") or Path.home() / "airflow").resolve()
+    keys = {Path(os.environ[name]).resolve() for name in _KEY_FILES if os.environ.get(name)}
+    return real.parent == airflow or real in keys
+
+
+def _begins_hidden(path: Path) -> bool:
+    return bool(path.parts) and path.parts[0].startswith(".")
 
 
 def list_files(source: str, *, memory: Path | None = None) -> list[SourceFile]:

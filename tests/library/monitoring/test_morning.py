@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,8 +13,9 @@ from typer.testing import CliRunner
 from modelmill.artifacts import AnyReference, ModelRef, ReportRef
 from modelmill.cli.main import app
 from modelmill.errors import ConfigError, DatasetError, WaitingError
-from modelmill.monitoring.morning import TAG_LOGICAL_DATE, Morning, morning, night_of
+from modelmill.monitoring.morning import TAG_LOGICAL_DATE, TAG_MAP_INDEX, Morning, morning, night_of
 from modelmill.monitoring.morning_page import as_html, as_text
+from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.ledger import Entry, append
 from modelmill.registry.tracking import TrackedRun, experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
@@ -38,6 +40,26 @@ class Night:
         if date:
             tags[TAG_LOGICAL_DATE] = f"2026-01-{date}T02:00:00+00:00"
         return open_run(client, experiment, f"{self.number:064x}", name=step, tags=tags)
+
+    def days_ago(self, step: str, days: int, *, status: str | None) -> TrackedRun:
+        """Make a run that began days ago, and ended with a status a second later; None: it has not ended."""
+        client = tracking_client(self.settings.tracking_uri)
+        then = int(time.time() * 1000) - days * 86_400_000
+        tags = {"modelmill.pipeline": "desks", "modelmill.step": step, "modelmill.component": "distill"}
+        experiment = experiment_id(client, "desks", artifact_root=self.settings.home / "artifacts")
+        self.number += 1
+        run = client.create_run(
+            experiment, start_time=then, tags={**tags, "modelmill.step_key": f"{self.number:064x}"}
+        )
+        if status is not None:
+            client.set_terminated(run.info.run_id, status=status, end_time=then + 1000)
+        return TrackedRun(client, run, fresh=False)
+
+    def again(self, run: TrackedRun) -> TrackedRun:
+        """Make the next attempt at a run that has failed, or has died."""
+        found = run.client.get_run(run.run_id).data.tags
+        tags = {name: value for name, value in found.items() if name.startswith("modelmill.")}
+        return open_run(run.client, run.experiment_id, tags["modelmill.step_key"], name="again", tags=tags)
 
     def done(self, run: TrackedRun, metrics: dict[str, float], **outputs: AnyReference) -> None:
         run.log_metrics(metrics)
@@ -130,6 +152,44 @@ def test_a_step_that_goes_on_after_a_failure_is_one_step_that_runs(settings: Set
     assert [(one.step, one.how) for one in told.failed] == [("student", "running")]
     assert told.headline == "1 still running"
     assert [one.steps for one in told.costs] == [1]
+
+
+def test_a_night_costs_what_its_own_attempts_took(settings: Settings) -> None:
+    night = Night(settings)
+    night.again(night.days_ago("fails each night", 3, status="FAILED")).fail(RuntimeError("again"))
+    died = night.days_ago("died", 2, status=None)
+    (settings.home / "steps" / f"{night.number:064x}").mkdir(parents=True)
+    (settings.home / "steps" / f"{night.number:064x}" / "lock").touch()
+    assert mark_dead_runs(died.client, died.experiment_id, settings.home / "steps") == [died.run_id]
+    told = night.told()
+    assert {(one.step, one.how) for one in told.failed} == {
+        ("fails each night", "failed"),
+        ("died", "killed"),
+    }
+    assert [one.steps for one in told.costs] == [2]
+    assert told.costs[0].minutes < 1
+
+
+def test_a_step_that_hangs_is_told_whenever_it_began(settings: Settings) -> None:
+    night = Night(settings)
+    night.days_ago("for days", 3, status=None)
+    night.again(night.days_ago("again", 3, status="FAILED"))
+    told = night.told()
+    assert {(one.step, one.how) for one in told.failed} == {("for days", "running"), ("again", "running")}
+    assert [one.steps for one in told.costs] == [1]
+
+
+def test_a_copy_of_a_mapped_task_does_not_make_another_one_good(settings: Settings) -> None:
+    night = Night(settings)
+    for index in range(3):
+        run = night.step("each", "distill", date="30")
+        run.set_tags({TAG_MAP_INDEX: str(index)})
+        if index == 1:
+            run.fail(RuntimeError("no rows"))
+        else:
+            night.done(run, {})
+    told = night.told()
+    assert [(one.step, one.error) for one in told.failed] == [("each[1]", "RuntimeError: no rows")]
 
 
 def test_a_step_that_has_handed_work_to_others_waits(settings: Settings) -> None:

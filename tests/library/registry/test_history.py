@@ -244,3 +244,18 @@ def test_the_command_line_shows_and_goes_back(
     assert call(app, ["registry", "lineage", "topics"]).stdout.startswith("exported models:/topics/1 (digest")
     failed = call(app, ["registry", "champion", "topics", "--at", "yesterday"])
     assert "a time is written as ISO 8601" in str(failed.exception)
+
+
+def test_a_step_key_of_another_model_is_refused(registry: Registry) -> None:
+    for name in ("desks", "topics"):
+        registry.client.create_registered_model(name)
+        registry.client.create_model_version(name, source="file:///nowhere")
+    act(registry, "promote", "key", 1)
+
+    def entry(head: Head) -> Entry:
+        return moving("promote", "key", 1)(head).model_copy(update={"model": "desks"})
+
+    for write in (move, note):
+        with pytest.raises(ConfigError, match="a step key writes a row of one model"):
+            write(registry, "desks", entry, step_key="key")
+    assert history("desks", registry.settings) == []

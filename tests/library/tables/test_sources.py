@@ -45,6 +45,47 @@ def test_by_default_neither_system_files_nor_servers_are_read(
         list_files(source)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("{home}/.aws/credentials", "{home}/.ssh/*", "{home}/.kube/config", "{home}/*/credentials"),
+        *("/home/somebody/.mlflow/credentials", "/root/.docker/config.json", "{home}/data/../.aws/*"),
+        *(
+            "{home}/link/credentials",
+            "{airflow}/airflow.cfg",
+            "{airflow}/*.generated",
+            "{root}/keys/sign.pem",
+        ),
+    ],
+)
+def test_what_programs_log_in_with_is_not_read(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, airflow = tmp_path / "me", tmp_path / "airflow"
+    for file in (
+        *(home / ".aws" / "credentials", home / ".ssh" / "id_rsa", home / ".kube" / "config"),
+        *(airflow / "airflow.cfg", airflow / "passwords.json.generated", tmp_path / "keys" / "sign.pem"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("secret")
+    (home / "link").symlink_to(home / ".aws")
+    monkeypatch.delenv("MODELMILL_SOURCES", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AIRFLOW_HOME", str(airflow))
+    monkeypatch.setenv("MODELMILL_SIGNING_KEY", str(tmp_path / "keys" / "sign.pem"))
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        list_files(source.format(home=home, airflow=airflow, root=tmp_path))
+
+
+def test_folders_of_a_home_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELMILL_SOURCES", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "me" / "airflow"))
+    for source in ("landing/*.csv", "work/.demo/data/a.jsonl", "airflow/data/a.csv", "a.csv"):
+        check_source(str(tmp_path / "me" / source))
+    check_source("/home/somebody/landing/*.csv")
+
+
 def test_local_folders_and_stores_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELMILL_SOURCES", raising=False)
     for source in (str(tmp_path / "*.jsonl"), "landing/*.csv", "s3://bucket/landing/*.jsonl", "gs://b/x"):
