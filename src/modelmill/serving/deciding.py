@@ -30,7 +30,7 @@ class Decider:
     """
 
     def __init__(self, source: str, settings: Settings, *, most_rows: int) -> None:
-        rule_set = open_rule_set(source, settings)
+        rule_set = open_rule_set(source, settings, anywhere=True)
         pinned = pin_rule_set(rule_set, settings)
         self.columns = tuple(rule_set.columns())
         # A rule set is compiled for the types of its columns; requests of one sender have the same ones.

@@ -6,6 +6,7 @@ proposes it is the verdict of a gate whose checks are about decisions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from importlib import metadata
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, TableError
 from modelmill.models.bundle import bundle_digest
 from modelmill.registry.bundles import (
     LINEAGE_RUN_TAGS,
@@ -25,8 +26,11 @@ from modelmill.rules.evaluation.decisions import DECISION_COLUMNS
 from modelmill.rules.pinned_rule_set import STEP_MODEL
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
+from modelmill.settings import environment_params
 from modelmill.signals.pinned_models import pin_models
 from modelmill.system.scratch import scratch_folder
+from modelmill.tables.preview import check_below
+from modelmill.tables.source_files import check_source
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -40,21 +44,37 @@ ROLE = "rule_set"
 _REQUIRED = ("mlflow", "pandas", "numpy", "pyarrow", "sqlglot", "hyperscan", "onnxruntime", "tokenizers")
 
 
-def open_rule_set(source: str, settings: Settings) -> RuleSet:
-    """Return a rule set, wherever it is kept.
+def open_rule_set(source: str, settings: Settings, *, anywhere: bool = False) -> RuleSet:
+    """Return a rule set that is kept in MLflow, or in a file that the deployment lets steps read.
+
+    A file that is no rule set is quoted in the error: so a pipeline may not name any file or server.
 
     :param source: path or URL of a YAML file, or ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
     :param settings: where MLflow and the caches are.
+    :param anywhere: whether an administrator has named it, so that the file may lie anywhere.
     :return: the rule set.
     :raises RuleSetError: if it breaks a rule; all problems are listed.
     :raises ConfigError: if a registered model is no rule set, or does not exist.
+    :raises TableError: if the file lies where steps may not read.
     """
     if not source.startswith("models:/"):
+        if not anywhere:
+            _check_place(source)
         return load_rule_set(source)
     pin = pin_models([source], settings)[source]
     if pin.missing:
         raise ConfigError("a registered rule set must exist", got=pin.missing, remedy="promote one")
     return bundled_rule_set(pin.bundle(), source=source)
+
+
+def _check_place(source: str) -> None:
+    """Make sure that a file lies in the deployment's folder of rule sets, or where data may lie."""
+    kept = environment_params().get("rules")
+    if kept:
+        with contextlib.suppress(TableError):
+            check_below(source, [kept])
+            return
+    check_source(source)
 
 
 def bundled_rule_set(folder: Path, *, source: str) -> RuleSet:

@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.component import StepContext
-from modelmill.errors import ConfigError, GateError
+from modelmill.errors import ConfigError, GateError, TableError
 from modelmill.registry import promotion
-from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set, rule_set_state
+from modelmill.settings import Settings
 from modelmill.steps.gate_rules import GateRulesConfig, run
 from modelmill.steps.ports import TrialInputs
 
@@ -97,3 +98,48 @@ def test_dead_rules_are_refused(tmp_path: Path, inputs: TrialInputs, step_contex
 def test_names_that_are_no_rule_set(step_context: StepContext) -> None:
     with pytest.raises(ConfigError, match="must exist"):
         open_rule_set("models:/nothing@champion", step_context.settings)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "/etc/passwd",
+            "file:///etc/hosts",
+            "/proc/self/environ",
+            "http://169.254.169.254/latest/meta-data",
+        ),
+        *("simplecache::http://127.0.0.1/x", "zip://a.yaml::/tmp/a.zip", "{home}/.aws/credentials"),
+        "{rules}/../secret.yaml",
+    ],
+)
+def test_a_step_reads_rule_sets_only_from_places_that_are_allowed(
+    source: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("secret")
+    (tmp_path / "secret.yaml").write_text("secret")
+    monkeypatch.setenv("MODELMILL_SOURCES", "")
+    if "{rules}" in source:
+        monkeypatch.setenv("MODELMILL_SOURCES", str(tmp_path / "landing"))
+        monkeypatch.setenv("MODELMILL_PARAM_RULES", str(tmp_path / "rules"))
+    place = source.format(home=tmp_path, rules=tmp_path / "rules")
+    for read in (open_rule_set, rule_set_state):
+        with pytest.raises(TableError, match="MODELMILL_SOURCES") as caught:
+            read(place, settings)
+        assert "secret" not in str(caught.value).replace(place, "")
+
+
+def test_the_folder_of_rule_sets_is_allowed_beside_the_sources(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rules" / "desks.yaml"
+    file.parent.mkdir()
+    file.write_text(json.dumps(CONTENT))
+    monkeypatch.setenv("MODELMILL_SOURCES", str(tmp_path / "landing"))
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        open_rule_set(str(file), settings)
+    assert open_rule_set(str(file), settings, anywhere=True).rule_set
+    monkeypatch.setenv("MODELMILL_PARAM_RULES", str(file.parent))
+    assert open_rule_set(str(file), settings).rule_set
