@@ -3,8 +3,8 @@
 What is needed is found as a collector of garbage finds it. It begins with what is live by the policy: runs
 that are young, were reused lately, or have not ended; versions with an alias, and those that a promotion or a
 rollback may ask for; rows of the ledger; what a document names. From there it follows what each of them
-names: a version its model, a model the run that made it, its parent and its trunk, a run its models and all
-that its results name. What nothing leads to can go (:mod:`modelmill.registry.removal`).
+names: a version its model, a model the run that made it, its parent and its trunk, a rule set the models that
+it asks, a run its models and all that its results name. What nothing leads to can go (:mod:`modelmill.registry.removal`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import ModelError
 from modelmill.registry.approval import last_approved
-from modelmill.registry.bundles import TAG_DIGEST
+from modelmill.registry.bundles import TAG_DIGEST, fetch_bundle, files_below, model_reference
 from modelmill.registry.finished_runs import TAG_STEP_KEY, AskedRun, memory_file, read_tags
 from modelmill.registry.history import previous_champion
 from modelmill.registry.ledger import LedgerRow, entries
@@ -209,6 +210,7 @@ def needed(client: MlflowClient, settings: Settings, policy: Policy, *, texts: I
     :param texts: documents, such as pipelines, rule sets and deployments: what they name is needed.
     :return: all there is, and why what stays does.
     :raises TableError: if the ledger cannot be read.
+    :raises TransientError: if MLflow does not hand out a rule set.
     """
     everything = Everything.of(client, settings)
     why: dict[str, str] = {}
@@ -218,7 +220,19 @@ def needed(client: MlflowClient, settings: Settings, policy: Policy, *, texts: I
         if name not in why:
             why[name] = reason
             waiting += [(one, reason) for one in everything.needs(name)]
+            waiting += [(one, reason) for one in _of_a_rule_set(everything.models.get(name), settings)]
     return Needs(everything, why)
+
+
+def _of_a_rule_set(model: LoggedModel | None, settings: Settings) -> set[str]:
+    """Return the models that a rule set in MLflow names in its text, which is all that it consists of."""
+    if model is None or model.model_type != "rules" or TAG_DIGEST not in model.tags:
+        return set()
+    try:
+        folder = fetch_bundle(model_reference(model), settings.cache)
+    except ModelError:  # it is damaged: nobody can use it either
+        return set()
+    return named_in(path.read_text() for path in files_below(folder))
 
 
 def _roots(

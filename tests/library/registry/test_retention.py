@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from benchmarks.crash_points import CrashPoints, Died, crash_points
 
-from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
 from modelmill.cli.old_results import OldResult, mark_all_dead_runs, old_results
 from modelmill.component import StepContext
 from modelmill.errors import ModelmillError
@@ -22,7 +22,9 @@ from modelmill.registry.finished_runs import AskedRun, RunPlace, remember
 from modelmill.registry.ledger import entries
 from modelmill.registry.rollback import rollback
 from modelmill.registry.tracking import open_run, tracking_client
-from modelmill.registry.versions import verified_version
+from modelmill.registry.versions import register, verified_version
+from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set
+from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.system.locks import locked
 
@@ -224,3 +226,23 @@ def test_what_was_refused_goes_too(settings: Settings, step_context: StepContext
     step_context.run.discard(ModelmillError("no"))
     assert found(settings) == removed(settings) != []
     assert found(settings) == []
+
+
+def test_a_version_that_a_rule_set_in_use_names_stays(
+    nights: Settings, next_step: Callable[[str], StepContext]
+) -> None:
+    content = {
+        "rule_set": "desks",
+        "key": "id",
+        "signals": {"sport": {"kind": "model", "column": "text", "model": "models:/topics/2", "label": "sport"}},
+        "rules": [{"name": "sport", "when": "sport > 0.5", "then": "sport"}],
+        "default": "trade",
+    }
+    context = next_step(key(99))
+    assert "models:/topics/2" in found(nights)
+    model = log_rule_set(RuleSet.model_validate(content), TableRef(uri="/nowhere", version=0), context)
+    context.run.finish({"model": model})
+    version = register(context.run.client, "desks", model)
+    context.run.client.set_registered_model_alias("desks", "champion", str(version.version))
+    assert "models:/topics/2" not in removed(nights)
+    assert verified_version(context.run.client, "topics", 2)
