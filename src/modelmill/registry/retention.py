@@ -4,7 +4,8 @@ What is needed is found as a collector of garbage finds it. It begins with what 
 that are young, were reused lately, or have not ended; versions with an alias, and those that a promotion or a
 rollback may ask for; rows of the ledger; what a document names. From there it follows what each of them
 names: a version its model, a model the run that made it, its parent and its trunk, a rule set the models that
-it asks, a run its models and all that its results name. What nothing leads to can go (:mod:`modelmill.registry.removal`).
+it asks, a run its models and all that its results name, lists of signals included. What nothing leads to can
+go (:mod:`modelmill.registry.removal`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.errors import ModelError
+from modelmill.artifacts import DatasetRef, SignalsRef, TableRef
+from modelmill.errors import ModelError, TransientError
 from modelmill.registry.approval import last_approved
 from modelmill.registry.bundles import TAG_DIGEST, fetch_bundle, files_below, model_reference
 from modelmill.registry.finished_runs import TAG_STEP_KEY, AskedRun, memory_file, read_tags
 from modelmill.registry.history import previous_champion
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import learnt_datasets
+from modelmill.registry.signal_models import read_signals
 from modelmill.registry.versions import all_pages
 from modelmill.settings import Settings
 
@@ -77,6 +79,8 @@ class KnownRun:
     """Models, runs and versions (``NAME/VERSION``) that its results are, or refer to."""
     tables: frozenset[tuple[str, int]]
     """Tables and versions among its results."""
+    signals: tuple[SignalsRef, ...] = ()
+    """Lists of models among its results. They name models of earlier runs, too."""
 
     @classmethod
     def of(cls, run: Run, experiment: str, settings: Settings) -> KnownRun:
@@ -98,6 +102,7 @@ class KnownRun:
             tables=frozenset(
                 (one.uri, one.version) for one in outputs if isinstance(one, TableRef | DatasetRef)
             ),
+            signals=tuple(one for one in outputs if isinstance(one, SignalsRef)),
         )
 
 
@@ -210,7 +215,7 @@ def needed(client: MlflowClient, settings: Settings, policy: Policy, *, texts: I
     :param texts: documents, such as pipelines, rule sets and deployments: what they name is needed.
     :return: all there is, and why what stays does.
     :raises TableError: if the ledger cannot be read.
-    :raises TransientError: if MLflow does not hand out a rule set.
+    :raises TransientError: if MLflow does not hand out a rule set, or a list of signals.
     """
     everything = Everything.of(client, settings)
     why: dict[str, str] = {}
@@ -221,6 +226,7 @@ def needed(client: MlflowClient, settings: Settings, policy: Policy, *, texts: I
             why[name] = reason
             waiting += [(one, reason) for one in everything.needs(name)]
             waiting += [(one, reason) for one in _of_a_rule_set(everything.models.get(name), settings)]
+            waiting += [(one, reason) for one in _of_signals(everything.runs.get(name), client)]
     return Needs(everything, why)
 
 
@@ -233,6 +239,21 @@ def _of_a_rule_set(model: LoggedModel | None, settings: Settings) -> set[str]:
     except ModelError:  # it is damaged: nobody can use it either
         return set()
     return named_in(path.read_text() for path in files_below(folder))
+
+
+def _of_signals(run: KnownRun | None, client: MlflowClient) -> set[str]:
+    """Return the models that a run's lists name: a head that needs no learning is one of an earlier run."""
+    found: set[str] = set()
+    for signals in run.signals if run is not None and not run.is_deleted else ():
+        try:
+            found |= named_in(model.uri for model in read_signals(signals).values())
+        except ModelError:  # it is damaged: nobody can use it either
+            continue
+        except TransientError:
+            run_id, _, path = signals.uri.removeprefix("runs:/").partition("/")
+            if any(file.path == path for file in client.list_artifacts(run_id)):
+                raise
+    return found
 
 
 def _roots(

@@ -18,9 +18,10 @@ from modelmill.component import StepContext
 from modelmill.errors import ModelmillError
 from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
-from modelmill.registry.finished_runs import AskedRun, RunPlace, remember
+from modelmill.registry.finished_runs import AskedRun, RunPlace, memory_file, remember
 from modelmill.registry.ledger import entries
 from modelmill.registry.rollback import rollback
+from modelmill.registry.signal_models import log_signals
 from modelmill.registry.tracking import open_run, tracking_client
 from modelmill.registry.versions import register, verified_version
 from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set
@@ -231,10 +232,11 @@ def test_what_was_refused_goes_too(settings: Settings, step_context: StepContext
 def test_a_version_that_a_rule_set_in_use_names_stays(
     nights: Settings, next_step: Callable[[str], StepContext]
 ) -> None:
+    signal = {"kind": "model", "column": "text", "model": "models:/topics/2", "label": "sport"}
     content = {
         "rule_set": "desks",
         "key": "id",
-        "signals": {"sport": {"kind": "model", "column": "text", "model": "models:/topics/2", "label": "sport"}},
+        "signals": {"sport": signal},
         "rules": [{"name": "sport", "when": "sport > 0.5", "then": "sport"}],
         "default": "trade",
     }
@@ -246,3 +248,20 @@ def test_a_version_that_a_rule_set_in_use_names_stays(
     context.run.client.set_registered_model_alias("desks", "champion", str(version.version))
     assert "models:/topics/2" not in removed(nights)
     assert verified_version(context.run.client, "topics", 2)
+
+
+def test_a_head_that_last_nights_signals_list_stays_whichever_run_has_learnt_it(
+    nights: Settings, next_step: Callable[[str], StepContext], make_bundle: Callable[..., Path]
+) -> None:
+    learnt = next_step(key(90))
+    model = log_model(make_bundle("sport"), role="head", context=learnt)
+    learnt.run.finish({"signals": log_signals({"sport": model}, learnt)})
+    register(learnt.run.client, "sport", model)
+    tonight = next_step(key(91))
+    tonight.run.finish({"signals": log_signals({"sport": model}, tonight)})
+    asked = AskedRun(nights.tracking_uri, "tests", key(91))
+    remember(nights.home, asked, RunPlace(tonight.run.experiment_id, tonight.run.run_id))
+    os.utime(memory_file(nights.home, asked), (LATER, LATER))
+    removed(nights)
+    assert tonight.run.client.get_logged_model(model.uri.removeprefix("models:/")).status == "READY"
+    assert key(90) in steps_of(nights)
