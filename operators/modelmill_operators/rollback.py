@@ -51,7 +51,7 @@ class RollbackOperator(BaseOperator):
         user = getattr(context.get("dag_run"), "triggering_user_name", None)
         command = [Settings.from_environment().python, "-m", "modelmill", "registry", "rollback"]
         key = f"{instance.dag_id}/{instance.run_id}/{instance.task_id}"
-        if instance.map_index >= 0:
+        if instance.map_index is not None and instance.map_index >= 0:
             key += f"/{instance.map_index}"
         command += [f"--why={self.why}", f"--step-key={key}"]
         command += [f"--to={self.to}"] if _is_given(self.to) else []

@@ -304,8 +304,8 @@ def _origin(context: Context) -> dict[str, str]:
     found = {name: str(getattr(instance, name)) for name in ("dag_id", "run_id", "task_id", "try_number")}
     if date is not None:
         found["logical_date"] = date.isoformat()
-    if instance.map_index >= 0:
-        found["map_index"] = str(instance.map_index)
+    if (index := getattr(instance, "map_index", None)) is not None and index >= 0:
+        found["map_index"] = str(index)
     return found
 
 

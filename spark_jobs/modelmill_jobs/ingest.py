@@ -47,6 +47,8 @@ _SAFE_CASTS = {
 }
 """What another night's files may be inferred as without anything being lost: from, to."""
 
+_LONGEST_HEADER = 1 << 24
+"""Bytes of a CSV file's first line by which files are told apart."""
 _INTERVAL = re.compile(r"(^|[:<])interval (year|month|day|hour|minute|second)")
 
 
@@ -137,7 +139,7 @@ def _alike(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]
     groups: dict[bytes, list[SourceFile]] = {}
     for file in files:
         with fsspec.open(file.path, "rb", compression="infer") as content:
-            groups.setdefault(content.readline().strip(), []).append(file)
+            groups.setdefault(content.readline(_LONGEST_HEADER).strip(), []).append(file)
     return list(groups.values())
 
 

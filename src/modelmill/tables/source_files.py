@@ -24,6 +24,11 @@ from modelmill.tables.storage import is_local, table_location
 
 _CHUNK = 1 << 20
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
+_LONGEST_LINE = 1 << 28
+"""Bytes of a line of JSON: it is held as a whole, here and by the engine."""
+_UNPACKED, _TIMES = 1 << 30, 300
+"""Bytes up to which a file may unpack whatever its own size is, and to how many times its size beyond that.
+Texts become a third to a thirtieth; zeros a thousandth."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,8 @@ def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[st
 
     They take an empty Parquet file for one without rows. In a CSV file, bytes that are not UTF-8 become
     another character, and a quote that is never closed swallows the rows behind it. In a JSON file, a whole
-    number beyond 64 bits loses its last digits. Only files on this machine are read for these checks.
+    number beyond 64 bits loses its last digits. A compressed file may stand for more than any machine holds.
+    Only files on this machine are read for these checks.
 
     :param files: the files.
     :param format_: ``json``, ``csv`` or ``parquet``.
@@ -190,8 +196,8 @@ def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[st
     given = set(map(str.lower, options))
     # These options change what the characters, bytes and lines mean.
     check = {
-        "csv": None if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
-        "json": None if {"encoding", "charset", "multiline"} & given else _check_json,
+        "csv": _check_size if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
+        "json": _check_size if {"encoding", "charset", "multiline"} & given else _check_json,
     }.get(format_)
     for file in files:
         if format_ == "parquet" and file.size == 0:
@@ -203,6 +209,30 @@ def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[st
                 raise _unreadable(file, str(error)) from error
 
 
+class _Unpacked:
+    """How large a file's content is. A compressed file of a few MB may stand for all memory and disk."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self._left = max(_UNPACKED, file.size * _TIMES)
+
+    def add(self, size: int) -> None:
+        """Count bytes; ValueError if there are too many."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"a compressed file has at most 1 GiB in it, or {_TIMES} times its size")
+
+
+def _check_size(file: SourceFile) -> None:
+    import fsspec
+
+    if fsspec.utils.infer_compression(file.path) is None:
+        return
+    unpacked = _Unpacked(file)
+    with fsspec.open(file.path, "rb", compression="infer") as content:
+        while chunk := content.read(_CHUNK):
+            unpacked.add(len(chunk))
+
+
 def _check_json(file: SourceFile) -> None:
     import fsspec
 
@@ -212,8 +242,12 @@ def _check_json(file: SourceFile) -> None:
         if not -(2**63) <= int(digits) < 2**63:
             long.append(digits)
 
+    unpacked = _Unpacked(file)
     with fsspec.open(file.path, "rb", compression="infer") as lines:
-        for line in lines:
+        while line := lines.readline(_LONGEST_LINE):
+            unpacked.add(len(line))
+            if len(line) == _LONGEST_LINE:
+                raise ValueError(f"a line of JSON has less than {_LONGEST_LINE >> 20} MiB")
             if _LONG_NUMBER.search(line):
                 with contextlib.suppress(
                     json.JSONDecodeError, UnicodeDecodeError
@@ -226,9 +260,10 @@ def _check_json(file: SourceFile) -> None:
 def _check_csv(file: SourceFile) -> None:
     import fsspec
 
-    decode, quotes = codecs.getincrementaldecoder("utf-8")(), 0
+    decode, quotes, unpacked = codecs.getincrementaldecoder("utf-8")(), 0, _Unpacked(file)
     with fsspec.open(file.path, "rb", compression="infer") as content:
         while chunk := content.read(_CHUNK):
+            unpacked.add(len(chunk))
             decode.decode(chunk)
             quotes += chunk.count(b'"')
         decode.decode(b"", final=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from modelmill.errors import TableError
-from modelmill.tables.source_files import check_source, list_files
+from modelmill.tables import source_files
+from modelmill.tables.source_files import check_content, check_source, list_files
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,34 @@ def test_what_programs_log_in_with_is_not_read(
     monkeypatch.setenv("MODELMILL_SIGNING_KEY", str(tmp_path / "keys" / "sign.pem"))
     with pytest.raises(TableError, match="MODELMILL_SOURCES"):
         list_files(source.format(home=home, airflow=airflow, root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [("json", {}), ("csv", {}), ("json", {"multiLine": "true"}), ("csv", {"quote": "'"})],
+)
+def test_a_file_that_unpacks_to_all_memory_is_refused(
+    format_: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_files, "_UNPACKED", 1 << 24)
+    bomb, harmless = tmp_path / f"bomb.{format_}.gz", tmp_path / f"texts.{format_}.gz"
+    rows = b'{"a": "b"}\n' if format_ == "json" else b"a,b\n"
+    with gzip.open(bomb, "wb") as file:
+        for _ in range((1 << 26) // len(rows * 65_536)):
+            file.write(rows * 65_536)
+    harmless.write_bytes(gzip.compress(rows * 65_536))
+    assert bomb.stat().st_size < 140_000
+    check_content(list_files(str(harmless)), format_, options)
+    with pytest.raises(TableError, match="300 times its size") as caught:
+        check_content(list_files(str(bomb)), format_, options)
+    assert str(bomb) in str(caught.value)
+
+
+def test_a_line_of_json_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_files, "_LONGEST_LINE", 1 << 20)
+    (tmp_path / "a.jsonl").write_text('{"a": "' + "x" * (1 << 20) + '"}\n')
+    with pytest.raises(TableError, match="a line of JSON has less than 1 MiB"):
+        check_content(list_files(str(tmp_path / "a.jsonl")), "json", {})
 
 
 def test_folders_of_a_home_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
