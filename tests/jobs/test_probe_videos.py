@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,51 @@ def test_a_digest_that_is_given_is_checked(clips: Clips, tmp_path: Path) -> None
     write_deltalake(place, pa.table({"key": ["a"], "path": [str(path)], "sha": ["0" * 64]}))
     found = clips.probe(TableRef(uri=place, version=0), digest="sha")
     assert found.refused == {"changed": 1}
+
+
+def test_a_digest_that_is_blank_is_computed(clips: Clips, tmp_path: Path) -> None:
+    path, place = write_clip(tmp_path / "a.mp4", seconds=1), str(tmp_path / "table")
+    write_deltalake(place, pa.table({"key": ["a", "b"], "path": [str(path), "/"], "sha": ["", "0" * 64]}))
+    table = TableRef(uri=place, version=0)
+    assert clips.probe(table, digest="sha").refused == {"not_a_file": 1}
+    write_clip(path, seconds=2)
+    (row,) = rows_of(clips.probe(table, digest="sha").table)
+    assert (round(row["seconds"]), row["digest"]) == (2, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_paths_may_be_uris_as_spark_lists_files(clips: Clips, tmp_path: Path, step: Any) -> None:
+    path = write_clip(tmp_path / "a b.mp4", seconds=1)
+    uris = [f"file:{path}", path.as_uri(), f"file://{path}", "file:/none.mp4", "s3://bucket/a.mp4"]
+    table = clips.write([{"key": str(number), "path": uri} for number, uri in enumerate(uris)])
+    found = clips.probe(table)
+    assert (found.rows, found.refused) == (3, {"missing": 1, "outside": 1})
+    assert [row["path"] for row in rows_of(found.table)] == uris[:3]
+    config = {"to": str(tmp_path / "probed"), "quarantine": str(tmp_path / "refused")}
+    step("probe_videos", config, table=table)
+    write_clip(path, seconds=2)
+    assert not step("probe_videos", config, table=table).reused
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[1.0], [1.5], [datetime(2026, 1, 1, tzinfo=UTC)], [{"a": 1}], [["a"]], [b"\xff"], [Decimal("1.5")]],
+)
+def test_keys_that_engines_spell_differently_are_refused(
+    clips: Clips, tmp_path: Path, keys: list[Any]
+) -> None:
+    place = str(tmp_path / "table")
+    write_deltalake(place, pa.table({"key": keys, "path": ["/none.mp4"]}))
+    with pytest.raises(TableError, match="a video's key is a text, a whole number or a date"):
+        clips.probe(TableRef(uri=place, version=0))
+
+
+@pytest.mark.parametrize("key", [7, True, date(2026, 1, 31), Decimal(12)])
+def test_keys_need_not_be_texts_and_columns_may_have_any_name(clips: Clips, tmp_path: Path, key: Any) -> None:
+    path, place = write_clip(tmp_path / "a.mp4", seconds=1), str(tmp_path / "table")
+    write_deltalake(place, pa.table({"k.e y": [key], "\u8def\u5f84": [str(path)], "kept. 1": [key]}))
+    table = TableRef(uri=place, version=0)
+    (row,) = rows_of(clips.probe(table, key="k.e y", path="\u8def\u5f84", keep=["kept. 1"]).table)
+    assert (row["key"], row["kept. 1"]) == (str(key).lower(), key)
 
 
 def test_what_was_refused_is_tried_again_when_it_may_go_well(clips: Clips, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import CONTENT_BYTES
 from modelmill.videos.messages import LENGTH, packed
 from modelmill.videos.refusals import RefusedVideoError
-from modelmill.videos.sources import sidecar_digest
+from modelmill.videos.sources import local_path, sidecar_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,8 +46,9 @@ def identified_batches(
 
 
 def _identified(row: Mapping[str, Any], request: VideoRequest) -> dict[str, Any]:
-    content, path, digest = row.get("content"), row.get("path"), row.get("digest")
+    content, path, digest = row.get("content"), row.get("path"), row.get("digest") or None
     found: dict[str, Any] = {"key": row["key"], "path": path, "digest": digest}
+    path = None if path is None else local_path(path)
     try:
         if content is not None and len(content) > CONTENT_BYTES:
             raise RefusedVideoError("too_large", f"{len(content):,} bytes in a column, of {CONTENT_BYTES:,}")
@@ -109,6 +110,7 @@ def worked_batches(batches: Iterable[pa.RecordBatch], *, request: VideoRequest) 
 def _worked(process: LimitedProcess, row: Mapping[str, Any], request: VideoRequest) -> list[dict[str, Any]]:
     options = request.task_options
     source = {name: row.get(name) for name in ("path", "content", "digest")}
+    source["path"] = None if source["path"] is None else local_path(source["path"])
     source["sidecars"] = bool(options.get("sidecars"))
     try:
         rows = process.work(request.task_name, source, options)

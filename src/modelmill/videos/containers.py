@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,21 @@ _MAGIC = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01", b"\x00\x00\x01\xba")
 """First bytes of Matroska, AVI, Ogg, FLV and MPEG: such a file is a damaged video rather than none."""
 
 
+_CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+
+
 def declared_seconds(container: InputContainer) -> float | None:
     """Return how long a container says that it is; None if it does not."""
     return None if container.duration is None else container.duration / 1_000_000
+
+
+def own_seconds(stream: VideoStream) -> float | None:
+    """Return how long a stream says that it is, the others beside it left out; None if it does not."""
+    said = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    if said is not None:  # Matroska's; its duration may be that of the whole container
+        hours, minutes, seconds = map(float, said.groups())
+        return 3600 * hours + 60 * minutes + seconds or None
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
 
 
 def video_stream(container: InputContainer, limits: VideoLimits) -> VideoStream:

@@ -18,6 +18,7 @@ from modelmill.videos.defect_kinds import AnyDefect, Clip, Made, Pictures
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 from modelmill.videos.sources import Source, digest_of
+from modelmill.videos.upright import Upright
 
 _LEAST_FRAMES = 8
 _KINDS: TypeAdapter[Any] = TypeAdapter(AnyDefect)
@@ -71,13 +72,15 @@ def _read(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> tu
         every = max(1, math.ceil(own / 30.1))  # a rate such as 30.02 is not halved
         most = int(options["seconds"] * own / every)
         size: tuple[int, int] | None = None
+        upright = Upright()
         try:
             for number, frame in enumerate(container.decode(stream)):
                 if number % every:
                     continue
+                shown = upright.of(frame)
                 if size is None:
-                    size = _even(frame.width, frame.height, options["width"])
-                small = frame.reformat(*size, "rgb24", interpolation="AREA")
+                    size = _even(shown.width, shown.height, options["width"])
+                small = shown.reformat(*size, "rgb24", interpolation="AREA")
                 frames.append(np.asarray(small.to_ndarray(), np.uint8))
                 if len(frames) >= most:
                     break

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.tables.reading import scan_arrow
-from modelmill.videos.sources import sidecars_of
+from modelmill.videos.sources import local_path, sidecars_of
 
 if TYPE_CHECKING:
     from modelmill.artifacts import TableRef
@@ -29,7 +29,8 @@ def file_states(table: TableRef, path: str | None, *, sidecars: bool = False) ->
     digest = hashlib.sha256()
     for batch in scan_arrow(table, columns=[path], batch_rows=_BATCH_ROWS) if path else ():
         for name in batch.column(0).to_pylist():
-            files = [] if not name or "://" in str(name) else [Path(str(name))]
+            place = local_path(str(name or ""))
+            files = [] if not place or "://" in place else [Path(place)]
             if files and files[0].name and sidecars:
                 files += sidecars_of(files[0])
             digest.update(json.dumps([str(name), *map(_state, files)]).encode())

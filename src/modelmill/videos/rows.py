@@ -66,6 +66,7 @@ def kept_columns(request: VideoRequest) -> Kept:
     check_columns(table_schema(request.table).names, wanted, place=request.table.uri)
     for name, values in request.chosen.items():
         rows = rows.filter(pc.is_in(rows.column(name).cast(pa.string()), pa.array(values, pa.string())))
+    _check_key(rows.schema.field(request.key), request)
     keys = rows.column(request.key).cast(pa.string())
     counts = pc.value_counts(keys.combine_chunks()).to_pylist()
     wrong = sorted(str(one["values"]) for one in counts if one["counts"] > 1 or one["values"] is None)
@@ -78,6 +79,26 @@ def kept_columns(request: VideoRequest) -> Kept:
     values = rows.select(list(request.keep)).to_pylist() if request.keep else [{}] * rows.num_rows
     fields = tuple(rows.schema.field(name) for name in request.keep)
     return Kept(fields, dict(zip(keys.to_pylist(), values, strict=True)))
+
+
+def _check_key(field: pa.Field, request: VideoRequest) -> None:
+    """Refuse keys that engines spell differently: 1.0 is "1" to one, and "1.0" to another."""
+    import pyarrow.types as kinds
+
+    of_one_spelling = (
+        kinds.is_string,
+        kinds.is_large_string,
+        kinds.is_integer,
+        kinds.is_boolean,
+        kinds.is_date,
+    )
+    whole = kinds.is_decimal(field.type) and field.type.scale == 0
+    if not whole and not any(fits(field.type) for fits in of_one_spelling):
+        raise TableError(
+            f"a video's key is a text, a whole number or a date ({request.key} in {request.table})",
+            got=str(field.type),
+            remedy="make a column of texts for it",
+        )
 
 
 def _check_names(request: VideoRequest) -> None:

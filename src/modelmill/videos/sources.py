@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from modelmill.videos.limits import SUBTITLE_BYTES, VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 
-_SIDECARS = (".srt", ".vtt", ".ass")
+_SIDECARS = (".srt", ".vtt", ".ass", ".SRT", ".VTT", ".ASS")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,19 @@ def _sidecar(path: Path) -> tuple[bytes | None, str]:
     return None, ""
 
 
+def local_path(path: str) -> str:
+    """Return the path that a ``file:`` URI names, as Spark lists files; another text as it is.
+
+    :param path: as a table has it. ``%20`` is a space unless there is a file with these three characters.
+    :return: the path.
+    """
+    rest = path.removeprefix("file:")
+    if rest == path:
+        return path
+    plain = f"/{rest[2:].partition('/')[2]}" if rest.startswith("//") else rest
+    return plain if "\0" in plain or os.path.lexists(plain) else unquote(plain)
+
+
 def sidecar_digest(path: str) -> str | None:
     """Return the SHA-256 of the file of subtitles that lies beside a video; None if there is none."""
     content, name = _sidecar(Path(path))
@@ -107,4 +121,6 @@ def sidecar_digest(path: str) -> str | None:
 
 def sidecars_of(path: Path) -> list[Path]:
     """Return the files that may have a video's subtitles, the first one that there is counts."""
+    if not path.name:  # the root folder
+        return []
     return [beside for suffix in _SIDECARS if (beside := path.with_suffix(suffix)) != path]

@@ -86,7 +86,9 @@ PROBED = {
     "subtitles_seconds": "float",
     "tags": "text",
 }
-"""Columns of ``probe_videos``: times in seconds, rates in bits and frames per second, ``tags`` as JSON."""
+"""Columns of ``probe_videos``: times in seconds, rates in bits and frames per second, ``tags`` as JSON.
+``width`` and ``height`` are those of the picture as it is shown, to which every box belongs; ``rotation``:
+degrees against the clock by which it is stored turned."""
 
 MEASURED = {
     "times": "numbers",
@@ -182,12 +184,12 @@ DEFECTS = {
 TASKS: Mapping[str, VideoTask] = {
     task.name: task
     for task in (
-        VideoTask("probe", "modelmill.videos.probing:probe", PROBED, version=2, example={}),
+        VideoTask("probe", "modelmill.videos.probing:probe", PROBED, version=3, example={}),
         VideoTask(
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=7,
+            version=8,
             example={
                 "frames_per_second": 10.0,
                 "most": 10,
@@ -201,14 +203,14 @@ TASKS: Mapping[str, VideoTask] = {
             "extract",
             "modelmill.videos.frames:extract",
             EXTRACTED,
-            version=2,
+            version=3,
             example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
         ),
         VideoTask(
             "read_text",
             "modelmill.videos.reading_text:read_text",
             READ,
-            version=1,
+            version=2,
             example={
                 "frames_per_second": 10.0,
                 "every_seconds": 1.0,
@@ -224,7 +226,7 @@ TASKS: Mapping[str, VideoTask] = {
             "defects",
             "modelmill.videos.defects:defects",
             DEFECTS,
-            version=4,
+            version=5,
             example={
                 "defects": [{"kind": kind} for kind in ("clean", "blur", "overlay", "text", "crop")],
                 "seed": 0,

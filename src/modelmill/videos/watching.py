@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelmill.videos.containers import libav, open_container, video_stream
+from modelmill.videos.containers import libav, open_container, own_seconds, video_stream
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 from modelmill.videos.sources import Source
 from modelmill.videos.stillness import Stillness
 from modelmill.videos.stills import source_width
 from modelmill.videos.stretches import without
+from modelmill.videos.upright import Upright, is_lying
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -55,7 +56,7 @@ class Seen:
     """What was seen of a video."""
 
     width: int
-    """Of the first frame, in pixels; a stream may change its size."""
+    """Of the first frame as it is shown, in pixels; a stream may change its size."""
     height: int
     times: list[float] = field(default_factory=list)
     """Of all frames."""
@@ -74,7 +75,7 @@ class Seen:
 
 
 Look = Callable[[float, "VideoFrame", bool], None]
-"""Gets a sampled frame: its time, the frame, and whether it is one of those to see at full size."""
+"""Gets a sampled frame, upright: its time, the frame, and whether it is one of those to see at full size."""
 
 
 def watch(
@@ -103,7 +104,7 @@ def watch(
         step = max(1 / sampling.frames_per_second, declared / sampling.most)
         detail_step = max(declared / sampling.details, step)
         seen, filters = Seen(stream.codec_context.width, stream.codec_context.height), _Filters()
-        seen.source_width = source_width(container.metadata)
+        seen.source_width, upright = source_width(container.metadata), Upright()
         first: float | None = None
         if seen.source_width is not None:
             step, first = 0.0, 0.0
@@ -113,7 +114,8 @@ def watch(
             if first is None:
                 first = time
             if not seen.times:
-                seen.width, seen.height = frame.width, frame.height
+                sides = (frame.width, frame.height)
+                seen.width, seen.height = sides[::-1] if is_lying(frame.rotation) else sides
             time -= first
             cuts = len(seen.cuts)
             filters.see(frame, time, seen)
@@ -123,7 +125,10 @@ def watch(
                 detail = time >= next_detail - 1e-6
                 next_detail = time + detail_step if detail else next_detail
                 next_sample, taken = max(next_sample + step, time + step / 2), taken + 1
-                look(time, frame, detail)
+                look(time, upright.of(frame), detail)
+        own = own_seconds(stream)
+        if own is not None and seen.times and max(seen.times) <= own < seen.end:
+            seen.end = own  # frames that come at odd times may be said to last longer than they do
         filters.end(seen)
     if not seen.times:
         raise RefusedVideoError("no_frames")
