@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pydantic import ValidationError
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError
@@ -160,6 +161,31 @@ def test_wrong_sql_is_refused(
     with pytest.raises(kind, match=said) as caught:
         landing.load(**more)
     assert "\n" not in str(caught.value)
+    assert not landing.table.exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"select": {"a": "(SELECT max(value) FROM text.`{other}`)"}},
+        {"where": "exists(SELECT 1 FROM text.`{other}`)"},
+        {"options": {"Path": "{other}"}},
+    ],
+)
+def test_no_other_file_is_read_by_sql_or_an_option(
+    landing: Landing, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    lines(landing.folder / "a.jsonl", {"id": 1})
+    other = tmp_path / "other.txt"
+    other.write_text("secret")
+    ((name, value),) = more.items()
+    asked = (
+        value.format(other=other)
+        if isinstance(value, str)
+        else {one: text.format(other=other) for one, text in value.items()}
+    )
+    with pytest.raises(ValidationError, match=r"a row's columns alone|name no files"):
+        landing.load(**{name: asked})
     assert not landing.table.exists()
 
 

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from modelmill.artifacts import TableRef
 from modelmill.jobs import JobRequest, JobResult
 from modelmill.options import Options
+from modelmill.tables.expressions import RowExpression
 from modelmill.tables.source_files import list_files
 
 
@@ -22,10 +23,20 @@ class IngestOptions(Options):
     to: str = Field(description="Path or URI of the Delta table; made if it does not exist.")
     format: Literal["json", "csv", "parquet"] = Field("json", description="Format of the files.")
     options: dict[str, str] = Field(default={}, description="Options of Spark's reader, such as {sep: ';'}.")
-    select: dict[str, str] = Field(
+    select: dict[str, RowExpression] = Field(
         default={}, description="Columns of the table: name to Spark SQL expression. Empty: as in the files."
     )
-    where: str | None = Field(None, description="Spark SQL condition that a row must meet; empty: all rows.")
+    where: RowExpression | None = Field(
+        None, description="Spark SQL condition that a row must meet; empty: all rows."
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _name_no_places(cls, options: dict[str, str]) -> dict[str, str]:
+        places = sorted(name for name in options if name.lower() in ("path", "paths", "badrecordspath"))
+        if places:
+            raise ValueError(f"the reader's options name no files; got {places[0]}; say it by source")
+        return options
 
 
 class IngestResult(JobResult):
