@@ -21,6 +21,7 @@ from modelmill.errors import ConfigError, TransientError
 from modelmill.options import Record
 from modelmill.registry.history import history, models, previous_champion
 from modelmill.registry.ledger import entries
+from modelmill.registry.retention import named_in
 from modelmill.registry.stored_registry import RegistryRestore, StoredRegistry, conflicts, save_registry
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION
@@ -122,8 +123,8 @@ def write_backup(
     :param to: local folder or fsspec URL, which holds no file.
     :param places: folders by name: ``pipelines``, ``rules``, ``labelling`` and the like.
     :param settings: where MLflow, the ledger and the deployments are.
-    :param every_version: keep the files of all versions of all models; without, of those with an alias, and
-        of the champion before, to which a rollback goes.
+    :param every_version: keep the files of all versions of all models; without, of those with an alias, of
+        the champion before, to which a rollback goes, and of those that a document or a rule set names.
     :param say: gets lines to show.
     :return: what was written.
     :raises ConfigError: if there are files already.
@@ -139,13 +140,14 @@ def write_backup(
         for path in source.paths()
     ]
     client = tracking_client(settings.tracking_uri)
+    named = _named_by_documents(files, target)
     for _ in range(_TRIES):
         before = len(entries(settings))
         with scratch_folder("modelmill-backup-") as scratch:
             registry = save_registry(
                 client,
                 scratch,
-                kept=lambda name: _before(name, settings),
+                kept=lambda name: _before(name, settings) | named.get(name, set()),
                 every=every_version,
                 say=say,
             )
@@ -172,6 +174,18 @@ def write_backup(
     )
     target.write(MANIFEST, iter([manifest.model_dump_json(indent=1).encode()]))
     return manifest
+
+
+def _named_by_documents(files: Sequence[StoredFile], target: Folder) -> dict[str, set[int]]:
+    """Return the versions that pipelines, rule sets and the like name, by registered model."""
+    found: dict[str, set[int]] = {}
+    for file in files:
+        if file.path.endswith((".yaml", ".yml", ".json")):
+            text = b"".join(target.read(file.path)).decode(errors="replace")
+            for name, _, version in (one.partition("/") for one in named_in([text])):
+                if version:
+                    found.setdefault(name, set()).add(int(version))
+    return found
 
 
 def _before(name: str, settings: Settings) -> set[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from modelmill.errors import TransientError
 from modelmill.options import Record
 from modelmill.registry.bundles import TAG_DIGEST, TAG_PACKAGE, upload
-from modelmill.registry.packaging import APART, name_model, package_digest
+from modelmill.registry.packaging import APART, BUNDLE_PATH, name_model, package_digest
+from modelmill.registry.retention import named_in
 from modelmill.registry.signing import MODEL_SIGNATURE, sign
 from modelmill.registry.tracking import experiment_id
-from modelmill.registry.versions import all_pages, patiently
+from modelmill.registry.versions import TAG_FORMAT, all_pages, patiently
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +86,8 @@ def save_registry(
 
     :param client: MLflow's client.
     :param folder: gets a folder for each model.
-    :param kept: returns, for a registered model, versions whose files are kept besides those with an alias.
+    :param kept: returns, for a registered model, versions whose files are kept besides those with an alias,
+        and those that a rule set names whose files are kept.
     :param every: keep the files of all versions.
     :param say: gets a line for each registered model.
     :return: the registry.
@@ -93,17 +95,30 @@ def save_registry(
     """
     names: list[StoredName] = []
     models: dict[str, StoredModel] = {}
+    registered = []
     for found in all_pages(client.search_registered_models):
         versions = _versions(client, found.name)
         if not any(TAG_DIGEST in version.tags for version in versions):
             say(f"{found.name}: not in the backup, because modelmill has not made it")
             continue
         aliases = {alias: int(version) for alias, version in found.aliases.items()}
-        wanted = {*aliases.values(), *kept(found.name)}
+        wanted = {
+            int(version.version)
+            for version in versions
+            if every or int(version.version) in {*aliases.values(), *kept(found.name)}
+        }
+        registered.append((found, versions, aliases, wanted))
+    asked = set[str]()
+    for _, versions, _, wanted in registered:
+        asked |= _asked_by_rule_sets(
+            [one for one in versions if int(one.version) in wanted], client, folder, models
+        )
+    for found, versions, aliases, wanted in registered:
+        wanted |= {int(one.version) for one in versions if f"{found.name}/{one.version}" in asked}
         stored = []
         for version in versions:
             model_id = _model_id(version)
-            if not (model_id and (every or int(version.version) in wanted)):
+            if not (model_id and int(version.version) in wanted):
                 model_id = ""
             else:
                 _save_model(client, model_id, folder, models)
@@ -127,6 +142,20 @@ def save_registry(
         )
         say(f"{found.name}: {len(stored)} versions, files of {sum(bool(one.model_id) for one in stored)}")
     return StoredRegistry(names=tuple(names), models=tuple(models.values()))
+
+
+def _asked_by_rule_sets(
+    versions: Sequence[ModelVersion], client: MlflowClient, folder: Path, models: dict[str, StoredModel]
+) -> set[str]:
+    """Store the rule sets among some versions, and return the versions, ``NAME/VERSION``, that they name."""
+    asked = set[str]()
+    for version in versions:
+        model_id = _model_id(version)
+        if model_id and version.tags.get(TAG_FORMAT) == "rules":
+            _save_model(client, model_id, folder, models)
+            bundle = folder / model_id / BUNDLE_PATH
+            asked |= named_in(file.read_text() for file in bundle.rglob("*") if file.is_file())
+    return asked
 
 
 def _save_model(client: MlflowClient, model_id: str, folder: Path, models: dict[str, StoredModel]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.compression.trunk import make_trunk
 from modelmill.errors import ConfigError, ModelmillError
@@ -26,6 +27,8 @@ from modelmill.registry.ledger import entries
 from modelmill.registry.rollback import rollback
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import register, verified_version
+from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set, open_rule_set
+from modelmill.rules.rule_set import RuleSet
 from modelmill.serving.deployments import Deployment, read_deployments, write_deployment
 from modelmill.settings import Settings
 
@@ -168,6 +171,41 @@ def test_a_head_comes_back_with_its_trunk(
     restore_backup(str(tmp_path / "backup"), places={}, settings=settings)
     again = mlflow.pyfunc.load_model("models:/signal@champion").predict(pd.DataFrame({"body": ["goal"]}))
     pd.testing.assert_frame_equal(again, before)
+
+
+@pytest.mark.parametrize("by", ["a registered rule set", "a file"])
+def test_a_version_that_rules_name_comes_back_with_its_files(
+    by: str,
+    deployment: Settings,
+    places: dict[str, str],
+    next_step: NextStep,
+    tmp_path: Path,
+    mlflow_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signal = {"kind": "model", "column": "text", "model": "models:/topics/3", "label": "sport"}
+    content = {
+        "rule_set": "desks",
+        "key": "id",
+        "signals": {"sport": signal},
+        "rules": [{"name": "sport", "when": "sport > 0.5", "then": "sport"}],
+        "default": "trade",
+    }
+    if by == "a file":
+        Path(places["rules"], "desks.yaml").write_text(json.dumps(content))
+    else:
+        context = next_step("c" * 64)
+        client = context.run.client
+        rules = RuleSet.model_validate(content)
+        version = register(client, "desks", log_rule_set(rules, TableRef(uri="/none", version=0), context))
+        client.set_registered_model_alias("desks", "champion", str(version.version))
+    write_backup(str(tmp_path / "backup"), places=places, settings=deployment)
+    lose(deployment, places, tmp_path)
+    settings = elsewhere(tmp_path / "new", mlflow_database, monkeypatch)
+    there = documents(tmp_path / "new" / "documents")
+    restore_backup(str(tmp_path / "backup"), places=there, settings=settings)
+    assert verified_version(tracking_client(settings.tracking_uri), "topics", 3)
+    assert open_rule_set("models:/desks@champion", settings).models if by != "a file" else True
 
 
 def test_a_restore_overwrites_nothing(deployment: Settings, places: dict[str, str], tmp_path: Path) -> None:
