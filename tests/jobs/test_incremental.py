@@ -15,6 +15,8 @@ from modelmill.datasets.build_record import Build, build_of
 from modelmill.datasets.incremental import update
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.request import BuildDatasetRequest
+from modelmill.errors import TableError
+from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset
 
@@ -233,3 +235,27 @@ def test_boilerplate_elsewhere_is_no_hindrance(nights: Nights) -> None:
     version = nights.follow()
     assert version == 1
     assert build_of(nights.place, version).summary == nights.build("full").summary
+
+
+def test_changes_are_read_only_as_they_were_written(nights: Nights) -> None:
+    nights.write(some_rows(random.Random(1), 60, start=0))
+    nights.build()
+    more = fresh_rows(5, "unmistakable")
+    write_rows(nights.source, pa.Table.from_pylist(more, schema=SCHEMA), mode="append", transaction="landed")
+    (file,) = [path for path in Path(nights.source).glob("part-*") if b"unmistakable" in path.read_bytes()]
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"unmistakable", b"unmistakeble"))
+    before = DeltaTable(nights.place).version()
+    with pytest.raises(TableError, match=f"as it was written.*{file.name}"):
+        nights.follow()
+    assert DeltaTable(nights.place).version() == before
+    file.write_bytes(whole)
+    assert nights.follow() is not None
+
+
+def fresh_rows(count: int, word: str) -> list[dict[str, Any]]:
+    words = [random.Random(number).choices(WORDS, k=30) for number in range(count)]
+    return [
+        {"id": f"f{number}", "text": " ".join([*some, word]), "topic": "x", "part": "train", "age": 3}
+        for number, some in enumerate(words)
+    ]
