@@ -16,7 +16,7 @@ from modelmill.tables.files import COMMIT_KEY, MANIFEST, TRANSACTIONS, commit_ac
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
-from modelmill.tables.write_checks import transient, write_check
+from modelmill.tables.write_checks import check_not_kept, transient, write_check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,10 +143,11 @@ def commit_files(
     :param metadata: more metadata of the commit, JSON.
     :param properties: properties of a new table, such as ``delta.enableChangeDataFeed``.
     :return: the version committed now, or by an earlier attempt.
-    :raises TableError: if the table cannot be written.
+    :raises TableError: if the table cannot be written, or is one of modelmill's own.
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
     """
     place = table_location(uri)
+    check_not_kept(place)
     settle_on_disk(place, files)
     digests = file_digests(place, [file.path for file in files])
     change = _Change(

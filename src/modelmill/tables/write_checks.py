@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import InputError, TableError, TransientError
+from modelmill.settings import Settings
+from modelmill.tables.storage import is_local, table_location
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
@@ -32,6 +35,33 @@ def spark_schema_to_delta(schema_json: str) -> Schema:
             got=", ".join(f"{field['name']}: {field['type']}" for field in content["fields"]),
             remedy="cast the column",
         ) from error
+
+
+def check_not_kept(place: str) -> None:
+    """Refuse to write rows of a step where modelmill keeps its own: a pipeline must not add to the ledger.
+
+    A row that the ledger did not count would make all of it unreadable.
+
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :raises TableError: if it is the ledger, or lies where people's labels are kept.
+    """
+    settings = Settings.from_environment()
+    for what, kept in (("the ledger", settings.ledger), ("the labels of people", settings.queues)):
+        if f"{_spelt(place)}/".startswith(f"{_spelt(table_location(kept))}/"):
+            raise TableError(
+                f"a step does not write where modelmill keeps {what}", got=place, remedy="name another place"
+            )
+
+
+def _spelt(place: str) -> str:
+    """Return one spelling of a place: links followed, and one of the names that a store's scheme has."""
+    if is_local(place):
+        return os.path.realpath(place)
+    scheme, _, rest = place.partition("://")
+    return f"{_SAME_STORE.get(scheme.lower(), scheme.lower())}://{rest}"
+
+
+_SAME_STORE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
 
 
 def write_check(table: DeltaTable, place: str) -> None:

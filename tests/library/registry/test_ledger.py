@@ -19,6 +19,7 @@ from modelmill.errors import InputError, TableError
 from modelmill.registry import ledger, ledger_table
 from modelmill.registry.ledger import Entry, Head, LedgerRow, append, entries, head
 from modelmill.settings import Settings
+from modelmill.tables.commits import write_rows
 
 
 def following(model: str, key: str, **changes: object) -> Callable[[Head], Entry]:
@@ -212,3 +213,16 @@ def test_rows_that_are_none_are_named(settings: Settings) -> None:
     for read in (lambda: entries(settings), lambda: head(settings, "topics")):
         with pytest.raises(TableError, match=r"as they were written .*pr/mote"):
             read()
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_a_step_writes_no_rows_into_the_ledger(settings: Settings, mode: str, tmp_path: Path) -> None:
+    write(settings, "m", "k")
+    (tmp_path / "link").symlink_to(Path(settings.ledger).parent)
+    forged = ledger_table.as_table(
+        [ledger_table.following(following("m", "l")(head(settings, "m")), head(settings, "m").last)]
+    )
+    for place in (settings.ledger, f"{tmp_path}/link/ledger", f"{settings.queues}/desks/labels"):
+        with pytest.raises(TableError, match="a step does not write where modelmill keeps"):
+            write_rows(place, forged, mode=mode, transaction="t")
+    assert [row.to_version for row in entries(settings)] == [1]
