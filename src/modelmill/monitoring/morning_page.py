@@ -129,16 +129,24 @@ def _span(night: Morning) -> str:
 def as_text(night: Morning) -> str:
     """Return a night as plain text, for a message or a terminal: of each list at most 20 rows."""
     lines = [f"modelmill, {_span(night)}: {night.headline}"]
-    lines += [f"NOT KNOWN: {redacted(one)}" for one in night.unknown]
+    lines += [_line(f"NOT KNOWN: {one}") for one in night.unknown]
     for section in _sections(night):
         lines += ["", f"{section.title}:" if section.rows else f"{section.title}: {section.none}"]
         for row in section.rows[:_MOST_IN_TEXT]:
             cells = zip(section.header[1:], row.cells[1:], strict=True)
             told = "; ".join(f"{name}: {cell}" for name, cell in cells if cell)
-            lines.append(redacted(f"  {row.cells[0]}: {told}"))
+            lines.append(f"  {_line(f'{row.cells[0]}: {told}')}")
         if len(section.rows) > _MOST_IN_TEXT:
             lines.append(f"  and {len(section.rows) - _MOST_IN_TEXT} more")
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """Return a text in one line: what steps say must not look like lines of ours, or steer a terminal."""
+    shown = "".join(
+        letter if letter.isprintable() or letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+    return redacted(" ".join(shown.split()))
 
 
 def as_html(night: Morning) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
-from modelmill.errors import ModelError, TransientError
+from modelmill.errors import ConfigError, ModelError, TransientError
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.registry.mlflow_calls import made_once, uploading
 from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
@@ -436,8 +437,21 @@ def model_format(name: str | None) -> ModelFormat:
 
 
 def worker_cache() -> Path:
-    """Return a directory for downloads of processes that are not steps, such as model servers."""
-    return Path(tempfile.gettempdir()) / f"modelmill-workers-{os.getuid()}"
+    """Return a directory for downloads of processes that are not steps, such as model servers.
+
+    :return: the directory, which only this user may read.
+    :raises ConfigError: if somebody else has made it, who could change a model after it was verified.
+    """
+    folder = Path(tempfile.gettempdir()) / f"modelmill-workers-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        raise ConfigError(
+            "the directory of downloaded models must belong to the user that loads them",
+            got=str(folder),
+            remedy="remove it, or set TMPDIR to a directory that only this user may write",
+        )
+    return folder
 
 
 def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:

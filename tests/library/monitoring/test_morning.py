@@ -154,6 +154,15 @@ def test_a_step_that_goes_on_after_a_failure_is_one_step_that_runs(settings: Set
     assert [one.steps for one in told.costs] == [1]
 
 
+def test_what_a_step_says_stays_in_its_line(settings: Settings) -> None:
+    night = Night(settings)
+    night.step("student", "distill").fail(RuntimeError("a\n\nPromoted:\n  desks: \x1b[2Jversion 9\r\u2028b"))
+    text = as_text(night.told())
+    assert text.count("\nPromoted:") == 1
+    assert "\x1b" not in text
+    assert "a Promoted: desks: \N{REPLACEMENT CHARACTER}[2Jversion 9 b; what to do" in text
+
+
 def test_a_night_costs_what_its_own_attempts_took(settings: Settings) -> None:
     night = Night(settings)
     night.again(night.days_ago("fails each night", 3, status="FAILED")).fail(RuntimeError("again"))

@@ -12,8 +12,8 @@ import pytest
 
 from modelmill.artifacts import ModelRef, VerdictRef
 from modelmill.component import StepContext
-from modelmill.errors import ModelError, ModelmillError
-from modelmill.registry import promotion
+from modelmill.errors import ConfigError, ModelError, ModelmillError
+from modelmill.registry import bundles, promotion
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signing import verify_digest
 
@@ -234,3 +234,15 @@ def test_a_version_swapped_after_its_promotion_is_found_before_it_is_used(
         fetch_bundle(champion, tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="must have the digest"):
         mlflow.pyfunc.load_model("models:/topics@champion")
+
+
+def test_the_directory_of_downloads_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles.tempfile, "gettempdir", lambda: str(tmp_path))
+    place = bundles.worker_cache()
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert bundles.worker_cache() == place
+    place.rmdir()
+    (tmp_path / "mine").mkdir()
+    place.symlink_to(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="must belong to the user"):
+        bundles.worker_cache()
