@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -76,8 +78,15 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+MOST_PAIRS = 500_000
+"""Pairs of equal lines in two texts up to which the shortest difference is looked for: half a second."""
+
+
 def difference(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> str:
     """Return what has changed, as a unified diff.
+
+    Of texts in which many lines are equal to many others, all from the first line that differs to the last
+    one is shown as changed: to look for less could take minutes.
 
     :param before: one text.
     :param after: the other.
@@ -85,7 +94,29 @@ def difference(before: str, after: str, *, before_name: str = "before", after_na
     :param after_name: what the second is called.
     :return: empty if they are the same.
     """
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), before_name, after_name, lineterm="", n=3
-    )
+    old, new = before.splitlines(), after.splitlines()
+    if _pairs(old, new) > MOST_PAIRS:
+        return "\n".join(_coarse(old, new, before_name, after_name))
+    lines = difflib.unified_diff(old, new, before_name, after_name, lineterm="", n=3)
     return "\n".join(lines)
+
+
+def _pairs(old: Sequence[str], new: Sequence[str]) -> int:
+    """Return how many pairs of equal lines difflib looks at; of long texts it leaves out frequent ones."""
+    frequent = len(new) // 100 + 1 if len(new) >= 200 else len(new)
+    counts, others = Counter(old), Counter(new)
+    return sum(counts[line] * count for line, count in others.items() if count <= frequent)
+
+
+def _coarse(old: Sequence[str], new: Sequence[str], before_name: str, after_name: str) -> Iterator[str]:
+    """Yield a diff with one block."""
+    least = min(len(old), len(new))
+    first = next((n for n in range(least) if old[n] != new[n]), least)
+    same = next((n for n in range(least - first) if old[-1 - n] != new[-1 - n]), least - first)
+    gone, came = old[first : len(old) - same], new[first : len(new) - same]
+    if gone or came:
+        yield from (f"--- {before_name}", f"+++ {after_name}")
+        starts = [first + 1 if lines else first for lines in (gone, came)]
+        yield f"@@ -{starts[0]},{len(gone)} +{starts[1]},{len(came)} @@"
+        yield from (f"-{line}" for line in gone)
+        yield from (f"+{line}" for line in came)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -403,3 +405,20 @@ def _save_until(folder: str, number: int) -> None:
 def test_a_difference_is_a_diff() -> None:
     assert difference("a\nb\n", "a\nc\n") == "--- before\n+++ after\n@@ -1,2 +1,2 @@\n a\n-b\n+c"
     assert difference("a\n", "a\n") == ""
+
+
+def test_a_difference_is_found_in_little_time_whatever_the_texts_are() -> None:
+    chance = random.Random(0)
+    words = [f"{n}" for n in range(101)]
+    first, second = (chance.choices(words, k=300_000) for _ in range(2))
+    began = time.process_time()
+    found = difference("\n".join(["a", *first, "z"]), "\n".join(["a", *second, "z", "more"])).split("\n")
+    assert time.process_time() - began < 10
+    assert found[2] == f"@@ -2,{len(first) + 1} +2,{len(second) + 2} @@"
+    assert found[3:] == [
+        *(f"-{line}" for line in (*first, "z")),
+        *(f"+{line}" for line in (*second, "z", "more")),
+    ]
+    same = "\n".join(first)
+    assert difference(same, same) == ""
+    assert difference(same, f"{same}\nb").split("\n")[2:] == ["@@ -300000,0 +300001,1 @@", "+b"]
