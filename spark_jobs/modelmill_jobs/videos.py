@@ -52,7 +52,7 @@ def work_on_videos(request: VideoRequest, spark: SparkSession) -> VideoJobResult
     read = VideoTable(request.to, result_schema(request, kept))
     refused = VideoTable(request.quarantine, quarantine_schema(kept))
     for table in (read, refused):
-        table.append(table.schema.empty_table())  # there is a table even if no video is for it
+        table.begin(transaction=request.transaction)  # there is a table even if no video is for it
     done = read.identities() | refused.identities()
     new = [video for video in videos if done.isdisjoint((video.identity, video.refusal(video.reason)))]
     report(f"{len(new):,} of {len(videos):,} videos are new or have changed")

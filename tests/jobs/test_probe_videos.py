@@ -16,9 +16,9 @@ from tests.library.videos.clips import write_clip
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TableError
 from modelmill.tables.reading import read_arrow
-from modelmill.videos.requests import ProbeVideosRequest, VideoJobResult
+from modelmill.videos.requests import MeasureVideosRequest, ProbeVideosRequest, VideoJobResult
 from modelmill.workspace import Workspace, reporting_to
-from modelmill_jobs import probe_videos
+from modelmill_jobs import measure_videos, probe_videos
 
 pytest.importorskip("av")
 
@@ -101,6 +101,30 @@ def test_what_has_changed_or_is_gone_leaves_the_table(clips: Clips, tmp_path: Pa
     assert [round(row["seconds"]) for row in rows_of(second.table)] == [2, 1]
     third = clips.probe(clips.write(rows[1:]))
     assert (third.worked_on, [row["key"] for row in rows_of(third.table)]) == (0, ["b"])
+
+
+def test_other_columns_may_be_carried_along_the_next_night(clips: Clips, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=1)
+    rows = [{"key": "a", "path": str(path), "scene": 1}, {"key": "b", "path": "/none.mp4", "scene": 2}]
+    table = clips.write(rows)
+    for keep in ([], ["scene"], [], ["scene"]):
+        found = clips.probe(table, keep=keep, transaction=f"night-{len(keep)}")
+        assert (found.rows, found.refused) == (1, {"missing": 1})
+        assert [row.get("scene") for row in rows_of(found.table)] == [1] * len(keep) or [None]
+        assert clips.probe(table, keep=keep, transaction=f"night-{len(keep)}").worked_on == 0
+    place = str(tmp_path / "texts")
+    write_deltalake(place, pa.table({"key": ["a"], "path": [str(path)], "scene": ["one"]}))
+    (row,) = rows_of(clips.probe(TableRef(uri=place, version=0), keep=["scene"]).table)
+    assert row["scene"] == "one"
+
+
+def test_a_table_of_another_job_is_left_alone(clips: Clips, tmp_path: Path) -> None:
+    table = clips.write([{"key": "a", "path": str(write_clip(tmp_path / "a.mp4", seconds=1))}])
+    found = clips.probe(table)
+    request = MeasureVideosRequest(table=table, to=found.table.uri, quarantine=str(tmp_path / "unmeasured"))
+    with pytest.raises(TableError, match="must have the columns"):
+        measure_videos.main(request, clips.spark)
+    assert len(rows_of(clips.probe(table).table)) == 1
 
 
 def test_videos_may_be_in_a_column(clips: Clips, tmp_path: Path) -> None:

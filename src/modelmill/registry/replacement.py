@@ -169,8 +169,11 @@ def _verdict(
         if error.retryable:
             raise
         return plain.model_copy(update={"reasons": (" ".join(str(error).split()),)})
-    failed = tuple(check.sentence for check in checks if not check.passed)
     figures = next((check for check in checks if (check.check, check.name) == ("metric", "champion")), None)
+    # Rows on which no head could be refused say nothing: a gate leaves that to a person, here nobody looks.
+    failed = tuple(
+        check.sentence for check in checks if not check.passed or (check is figures and check.too_small)
+    )
     changes: dict[str, object] = {
         "outcome": "stays" if failed else "moves",
         "checks": checks,

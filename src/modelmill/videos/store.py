@@ -8,13 +8,16 @@ on again; rows of videos that are gone or have changed are taken out at the end 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TransientError
+from modelmill.tables.commits import commit_files
 from modelmill.tables.conditional_append import Proposal, append_if
+from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.row_replacement import replace_rows
 from modelmill.tables.storage import table_exists
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 IDENTITY = ("key", "digest", "recipe")
+_OWN = 5
+"""Columns by which a job's table is known: those that all have, and the first of the job's own."""
 _APPLICATION = "modelmill-videos"
 """Id that every commit of rows settles: of two writers upon one version, one is told to look again."""
 
@@ -41,6 +46,37 @@ class VideoTable:
 
     place: str
     schema: pa.Schema
+
+    def begin(self, *, transaction: str) -> None:
+        """Make the table if there is none. One that the same job made with other columns begins anew.
+
+        Other columns are carried along, or another version measures more: no row that is there has them, and
+        all videos are worked on again in any case, since the recipe is another one. Older versions of the
+        table stay readable, as those of any table do.
+
+        :param transaction: id under which that is committed once.
+        :raises TableError: if the table is of another job; nothing is written.
+        """
+        from deltalake import Schema
+
+        wanted = Schema.from_arrow(self.schema)
+        table = open_table(self.place) if table_exists(self.place) else None
+        found = wanted if table is None else table.schema()
+        if (
+            table is not None
+            and found != wanted
+            and [field.name for field in found.fields[:_OWN]] == self.schema.names[:_OWN]
+        ):
+            digest = hashlib.sha256(wanted.to_json().encode()).hexdigest()[:16]
+            commit_files(
+                self.place,
+                [],
+                schema=wanted,
+                mode="overwrite",
+                transaction=f"{transaction}-columns-{digest}-at-{table.version()}",
+                metadata={"operation": "begun anew with other columns"},
+            )
+        self.append(self.schema.empty_table())
 
     def identities(self) -> set[Identity]:
         """Return the videos that have rows."""

@@ -29,6 +29,7 @@ from modelmill.steps import replace_trunk, train_heads, trunk
 from modelmill.steps.replace_trunk import ReplaceTrunkConfig, ReplaceTrunkInputs, ReplaceTrunkOutputs
 from modelmill.steps.train_heads import TrainHeadsConfig, TrainHeadsInputs
 from modelmill.steps.trunk import TrunkConfig, TrunkInputs
+from modelmill.tables.reading import read_arrow
 
 SIGNALS = ("goal", "match", "bank", "share")
 NextStep = Callable[[str], StepContext]
@@ -167,6 +168,24 @@ def test_what_does_not_regress_moves_together_and_the_rest_stays(
         "is_goal",
     ]
     assert alias_version(registry, "is_goal") == 2
+
+
+def test_rows_on_which_nothing_can_be_shown_move_nothing(replacement: Replacement, tmp_path: Path) -> None:
+    rows = read_arrow(replacement.dataset)
+    found = []
+    for name, some in (
+        ("few", rows.slice(0, 182)),
+        ("of-other-classes", rows.set_column(3, "goal", pa.array(["maybe"] * rows.num_rows))),
+    ):
+        write_deltalake(str(tmp_path / name), some)
+        dataset = replacement.dataset.model_copy(update={"uri": str(tmp_path / name)})
+        made = dataclasses.replace(replacement, dataset=dataset).run(name[0] * 64, move=False)
+        found.append({one["signal"]: one for one in json.loads(_text(made.report.uri))["heads"]})
+    assert {one["outcome"] for one in found[0].values()} == {"stays"}
+    assert all("too small to judge" in one["reasons"][0] for one in found[0].values())
+    assert {name: one["outcome"] for name, one in found[1].items()} == {
+        "goal": "stays", "match": "moves", "bank": "moves", "share": "stays"
+    }  # fmt: skip
 
 
 def _text(uri: str) -> str:
