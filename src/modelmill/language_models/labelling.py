@@ -28,7 +28,7 @@ from modelmill.language_models.labelled_rows import (
     write_labelled,
     write_review,
 )
-from modelmill.language_models.leaving import check_leaving
+from modelmill.language_models.leaving import check_gold, check_leaving
 from modelmill.language_models.options import LlmLabellingOptions, RowSelection
 from modelmill.language_models.pilot import check_pilot
 from modelmill.language_models.places import Place
@@ -107,7 +107,10 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place)
     """
     check_names(labelling)
     table = labelling.table
-    check_leaving(table_schema(table), labelling.options.columns, place=str(table))
+    options = labelling.options
+    check_leaving(table_schema(table), options.columns, place=str(table))
+    if options.gold is not None:
+        check_gold(table, options.gold, options.labels, needed=options.precision is not None)
     work = Attempt.of(labelling, workspace)
     if not work.plan.rows:
         raise DatasetError(

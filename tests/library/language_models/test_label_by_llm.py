@@ -338,13 +338,25 @@ def test_without_a_label_the_first_round_is_chosen_at_random(
         ({"body": [b"\x89PNG"]}, {}, "a column that leaves has texts, numbers or dates"),
         ({"body": [[{"x": b"\x89PNG"}]]}, {}, "a column that leaves has texts, numbers or dates"),
         ({"body": ["goal"], "gold": [["sport"]]}, {"gold": "gold"}, "a gold label is one text or number"),
+        (
+            {"body": ["goal", "bank"], "gold": ["Sport", None]},
+            {"gold": "gold"},
+            r"gold labels are among the labels, 'sport', 'trade' .* got \"'Sport' on 1 rows\"",
+        ),
+        (
+            {"body": ["goal"], "gold": [None]},
+            {"gold": "gold", "precision": 0.9},
+            "got 'no row with one'; .* or leave out precision",
+        ),
     ],
 )
 def test_what_is_no_text_is_not_paid_for(
     tmp_path: Path, stub: Stub, label: Label, columns: dict[str, Any], changes: dict[str, Any], said: str
 ) -> None:
     server = stub()
-    write_deltalake(str(tmp_path / "odd"), pa.table(columns))
+    names = {"gold": pa.string()} if columns.get("gold") == [None] else {}
+    odd = pa.table({name: pa.array(values, names.get(name)) for name, values in columns.items()})
+    write_deltalake(str(tmp_path / "odd"), odd)
     with pytest.raises(TableError, match=said):
         label(TableRef(uri=str(tmp_path / "odd"), version=0), **changes)
     assert server.bill.billed == 0
