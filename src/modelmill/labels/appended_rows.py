@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.tables.files import ActiveFile, path_within
+from modelmill.tables.files import ActiveFile, logged_files, path_within
 from modelmill.tables.reading import read_batches
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class AppendedRows:
         made = str(table.metadata().id)
         if made == self._table and table.version() <= self._version:
             return []
-        import pyarrow as pa
-
-        actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
+        actions = logged_files(table).select(["path", "size_bytes", "num_records"])
         logged = actions.column("path").to_pylist()
         if not self._files.issubset(logged):
             return None

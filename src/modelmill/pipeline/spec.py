@@ -81,12 +81,13 @@ class StepSpec(Record):
     """One use of a component."""
 
     component: str
-    inputs: dict[Name, Source | tuple[Source, ...]] = {}
-    config: dict[str, Any] = {}
+    # Factories: of a default {}, pydantic makes a deep copy for each step.
+    inputs: dict[Name, Source | tuple[Source, ...]] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
     resources: ResourcesSpec = ResourcesSpec()
     retries: Annotated[int, Field(ge=0, le=20)] | None = None
     """Tries after the first one, for errors that a retry can help; None: the deployment's default."""
-    when: dict[Name, Outcome] = {}
+    when: dict[Name, Outcome] = Field(default_factory=dict)
     """By the id of a gate's step, what its verdict has to be: else the step is skipped. All have to hold."""
 
 

@@ -53,7 +53,7 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
             continue
         component = known[step.component]
         each = [{variable: value} for value in group.values] if group and variable else [{}]
-        yield from _config_findings(values, each, step, component, (*at, "config"))
+        yield from _config_findings(values, each, step.config, component, (*at, "config"), used=used)
         for port in component.input_ports.values():
             if port.required and port.name not in step.inputs:
                 yield (
@@ -73,16 +73,18 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
 def _config_findings(
     params: Mapping[str, ParamValue],
     each: Sequence[Mapping[str, ParamValue]],
-    step: StepSpec,
+    written: Mapping[str, Any],
     component: AnyComponent,
     at: Path,
+    *,
+    used: set[str],
 ) -> Iterator[Finding]:
     """Yield what is wrong with a configuration; of several copies (``each``), what one of them shows."""
-    used, seen = placeholders(step.config), set[Path]()
-    config: Mapping[str, Any] = step.config
+    seen = set[Path]()
+    config = written
     if open_names := {name for name in used if params.get(name, "") is None}:
         config = {key: value for key, value in config.items() if not placeholders(value) & open_names}
-    deferred = step.config.keys() - config.keys()
+    deferred = written.keys() - config.keys()
     for variables in each if used & each[0].keys() else each[:1]:
         found = _refused(component, _substituted(config, {**params, **variables}) if used else config)
         # A field whose parameter has no value yet is checked when the run starts.

@@ -30,6 +30,7 @@ from modelmill.registry.ledger_table import (
     settled_counter,
 )
 from modelmill.tables.conditional_append import Proposal, append_if
+from modelmill.tables.files import logged_files
 from modelmill.tables.opening import open_table
 from modelmill.tables.storage import table_exists
 
@@ -220,10 +221,8 @@ def _waiting(table: DeltaTable | None, move: JointMove) -> dict[str, LedgerRow]:
 
 
 def _move(table: DeltaTable, number: int) -> JointMove:
-    import pyarrow as pa
-
     key = key_of(number, "")
-    actions = pa.table(table.get_add_actions(flatten=True))
+    actions = logged_files(table)
     names = ["path", "min.step_key"]
     known = set(names) <= set(actions.column_names)
     lowest = actions.select(names).to_pylist() if known else []

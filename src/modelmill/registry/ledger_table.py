@@ -20,7 +20,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.options import Record
-from modelmill.tables.files import ActiveFile, path_within
+from modelmill.tables.files import ActiveFile, logged_files, path_within
 from modelmill.tables.reading import read_batches
 from modelmill.tables.storage import table_location
 
@@ -223,9 +223,7 @@ _Bounds = tuple[str | None, str | None, int | None, int | None]
 
 def files_of(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:
     """Return the files of the ledger, with what the log says of their rows."""
-    import pyarrow as pa
-
-    actions = pa.table(table.get_add_actions(flatten=True))
+    actions = logged_files(table)
     names = ("min.model", "max.model", "min.number", "max.number")
     known = [actions.column(name).to_pylist() if name in actions.column_names else [] for name in names]
     found = []

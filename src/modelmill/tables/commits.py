@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.errors import TransientError
-from modelmill.tables.files import COMMIT_KEY, MANIFEST, TRANSACTIONS, commit_actions, file_digests
+from modelmill.tables.files import (
+    COMMIT_KEY,
+    MANIFEST,
+    TRANSACTIONS,
+    commit_actions,
+    file_digests,
+    logged_files,
+)
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
@@ -60,13 +67,11 @@ def is_committed(uri: str, folder: str) -> bool:
     :param folder: the folder, relative to the table's directory.
     :return: whether its newest version has files in it; also True if the log cannot be read.
     """
-    import pyarrow as pa
-
     place = table_location(uri)
     try:
         if not table_exists(place):
             return False
-        paths = pa.table(open_table(place).get_add_actions()).column("path").to_pylist()
+        paths = logged_files(open_table(place)).column("path").to_pylist()
     except Exception:  # keep what may be needed
         return True
     return any(path.startswith(f"{folder}/") for path in paths)

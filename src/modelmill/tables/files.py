@@ -23,6 +23,7 @@ from modelmill.system import digests
 from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow.fs import FileInfo
 
@@ -57,6 +58,19 @@ class ActiveFile:
     """Value of each partition column, typed; None for null."""
 
 
+def logged_files(table: DeltaTable) -> pa.Table:
+    """Return what the log says of a version's data files, a row for each.
+
+    :param table: the table, at its version.
+    :return: ``path`` as the log has it, ``size_bytes``, ``num_records``, ``modification_time``, bounds
+        (``min.COLUMN``, ``max.COLUMN``) and ``partition.COLUMN``; in the order of the log.
+    """
+    import pyarrow as pa
+
+    # pa.table() first imports pandas, to ask whether this is a data frame: a third of a reused step's time.
+    return pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+
+
 def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
     """List the data files of a version, and make sure that they are there, whole.
 
@@ -65,12 +79,10 @@ def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
     :return: the files in the order of their names, numbers in them by value.
     :raises TableError: if a file is gone or has another size than the log says, or lies outside the table.
     """
-    import pyarrow as pa
-
     partitions = table.metadata().partition_columns
     names = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in partitions)]
     files = []
-    for row in pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist():
+    for row in logged_files(table).select(names).to_pylist():
         values = {name: row[f"partition.{name}"] for name in partitions}
         path = path_within(row["path"], place)
         files.append(ActiveFile(path, row["size_bytes"], row["num_records"], values))

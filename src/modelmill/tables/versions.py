@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import InputError, TableError
-from modelmill.tables.files import commit_actions, commit_bytes
+from modelmill.tables.files import commit_actions, commit_bytes, logged_files
 from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import commit_files_of
 from modelmill.tables.storage import table_location
@@ -149,10 +149,8 @@ def table_fingerprint(ref: TableRef | DatasetRef) -> str:
     if commit is not None:
         return hashlib.sha256(hashlib.sha256(first).digest() + commit).hexdigest()
     table = open_table(ref.uri, version=ref.version)
-    import pyarrow as pa
-
-    actions = pa.table(table.get_add_actions(flatten=True))
-    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
+    columns = ["path", "size_bytes", "modification_time"]
+    files = logged_files(table).select(columns).sort_by("path").to_pylist()
     content = json.dumps([str(table.metadata().id), files], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
