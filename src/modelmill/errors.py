@@ -21,8 +21,10 @@ The message is one line that names the rule, the value it got and the remedy, wi
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -229,6 +231,52 @@ _MOST_COMPARED = 2000
 """Comparing with more takes longer than reading the list."""
 
 
+_MOST_LETTERS_COMPARED = 20_000_000
+"""Pairs of letters that are compared for one document: a second of work."""
+
+_MOST_ORDERED = 16
+"""Collections of choices that are kept in order for one document."""
+
+
+@dataclass
+class _Looks:
+    """What the remedies for a document may still take, and the choices that were put in order before."""
+
+    left: int = _MOST_LETTERS_COMPARED
+    ordered: dict[int, tuple[Iterable[str], list[str]]] = field(default_factory=dict)
+
+    def in_order(self, choices: Iterable[str]) -> list[str]:
+        """Return choices in order. Some that were asked for before are kept, so that their id stays theirs."""
+        if id(choices) not in self.ordered:
+            if len(self.ordered) == _MOST_ORDERED:
+                self.ordered.clear()
+            self.ordered[id(choices)] = choices, sorted(choices)
+        return self.ordered[id(choices)][1]
+
+    def may_compare(self, word: str, known: Sequence[str]) -> bool:
+        """Return whether a word may be compared with choices, and count it."""
+        if len(known) > _MOST_COMPARED:
+            return False
+        self.left -= len(word) * sum(map(len, known))
+        return self.left >= 0
+
+
+_LOOKS: ContextVar[_Looks | None] = ContextVar("looks", default=None)
+
+
+@contextlib.contextmanager
+def bounded_remedies() -> Iterator[None]:
+    """Bound the work for all remedies of one document: thousands of its names may be unknown, and alike.
+
+    :yield: while the document is checked. It must not change meanwhile.
+    """
+    token = _LOOKS.set(_Looks())
+    try:
+        yield
+    finally:
+        _LOOKS.reset(token)
+
+
 def did_you_mean(words: str | Sequence[str], choices: Iterable[str]) -> str:
     """Return a remedy that names the nearest choice of each word, or all choices.
 
@@ -236,10 +284,11 @@ def did_you_mean(words: str | Sequence[str], choices: Iterable[str]) -> str:
     :param choices: what is allowed.
     :return: for instance ``did you mean 'epochs'? allowed: 'batch_size', 'epochs'``.
     """
-    known = sorted(choices)
+    looks = _LOOKS.get() or _Looks()
+    known = looks.in_order(choices)
     written = [words] if isinstance(words, str) else words[:_MOST_NAMED]
     found = (
-        difflib.get_close_matches(word, known, n=1, cutoff=0.6) if len(known) <= _MOST_COMPARED else []
+        difflib.get_close_matches(word, known, n=1, cutoff=0.6) if looks.may_compare(word, known) else []
         for word in written
     )
     near = ", ".join(repr(name) for matches in found for name in matches)

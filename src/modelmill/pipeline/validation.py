@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelmill.documents.parsing import Finding, parse_document, read_text
-from modelmill.errors import PipelineError, Problem, shorten
+from modelmill.errors import PipelineError, Problem, bounded_remedies, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.group_checks import (
     group_findings,
@@ -57,7 +57,8 @@ def check_text(text: str, *, source: str = "pipeline") -> tuple[Any, PipelineSpe
     :raises PipelineError: if it is not YAML.
     """
     document = parse_document(text, source=source, error=PipelineError)
-    spec, findings = check_document(document.content)
+    with bounded_remedies():
+        spec, findings = check_document(document.content)
     problems = document.problems(findings)
     return document.content, None if problems else spec, problems
 

@@ -18,7 +18,7 @@ from modelmill.documents.parsing import (
     read_text,
     shape_message,
 )
-from modelmill.errors import RuleSetError, SignalError, did_you_mean, shorten
+from modelmill.errors import RuleSetError, SignalError, bounded_remedies, did_you_mean, shorten
 from modelmill.rules.evaluation.compiled_rule_set import rule_set_mistakes
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.registry import kind_of, signal_kinds
@@ -53,8 +53,9 @@ def parse_rule_set(text: str, *, source: str = "rule set", schema: pa.Schema | N
     :raises RuleSetError: if it is not valid; all problems are listed.
     """
     document = parse_document(text, source=source, error=RuleSetError)
-    rule_set, findings = _checked(document.content, schema)
-    problems = document.problems(findings)
+    with bounded_remedies():
+        rule_set, findings = _checked(document.content, schema)
+        problems = document.problems(findings)
     if problems or rule_set is None:
         raise RuleSetError(problems, source=source)
     return rule_set

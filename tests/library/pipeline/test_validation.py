@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import string
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from modelmill.errors import ConfigError, PipelineError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.spec import TableSchedule
-from modelmill.pipeline.validation import load_pipeline, parse_pipeline
+from modelmill.pipeline.validation import check_text, load_pipeline, parse_pipeline
 from modelmill.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -264,6 +265,19 @@ def bomb(before: str, first: str, level: str) -> str:
 def test_aliases_count_wherever_they_are(text: str, problem: str) -> None:
     with pytest.raises(PipelineError, match=problem):
         parse_pipeline(text)
+
+
+def test_thousands_of_names_that_are_unknown_and_alike_are_told_at_once() -> None:
+    chance = random.Random(0)
+    names = ["s" + "".join(chance.choices("abcdefgh", k=50)) for _ in range(1_600)]
+    steps = [
+        f"  {name}: {{component: evaluate, inputs: {{models: [{other}.model]}}}}"
+        for name, other in zip(names[:800], names[800:], strict=True)
+    ]
+    began = time.process_time()
+    problems = check_text("\n".join(["pipeline: x", "steps:", *steps]))[2]
+    assert time.process_time() - began < 10
+    assert sum("got '" in problem.message for problem in problems) >= 800
 
 
 def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:
