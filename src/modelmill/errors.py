@@ -246,7 +246,7 @@ class _Looks:
     ordered: dict[int, tuple[Iterable[str], list[str]]] = field(default_factory=dict)
 
     def in_order(self, choices: Iterable[str]) -> list[str]:
-        """Return choices in order. Some that were asked for before are kept, so that their id stays theirs."""
+        """Return choices in order. Some that were asked for are kept, so that their ids stay theirs."""
         if id(choices) not in self.ordered:
             if len(self.ordered) == _MOST_ORDERED:
                 self.ordered.clear()
