@@ -137,8 +137,10 @@ def _captions(container: InputContainer, streams: Sequence[Any]) -> list[tuple[A
     found = {stream.index: (stream, _Captions()) for stream in streams}
     try:
         for packet in container.demux(streams) if streams else ():
+            if packet.size == 0:  # the end of a stream, which does not say of which
+                continue
             stream, captions = found[packet.stream_index]
-            if packet.size == 0 or captions.length > SUBTITLE_CHARACTERS:
+            if captions.length > SUBTITLE_CHARACTERS:
                 continue
             line = " ".join(_texts(stream.codec_context.decode2(packet)))
             if line:

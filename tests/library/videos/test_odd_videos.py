@@ -192,6 +192,51 @@ def test_captions_have_their_words_and_their_time(
     assert (row["subtitles"], row["subtitles_seconds"]) == (text, pytest.approx(seconds))
 
 
+def with_subtitles(path: Path, texts: Sequence[str]) -> Path:
+    """Write a Matroska file with streams of subtitles: German, then English."""
+    import av
+
+    scene = moving(1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        read = [av.open(io.BytesIO(text.encode()), format="srt") for text in texts]
+        streams = [container.add_stream_from_template(one.streams[0]) for one in read]
+        for one, language in zip(streams, ("ger", "eng"), strict=False):
+            one.metadata["language"] = language
+        packets = [
+            packet
+            for number in range(50)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(scene(number), "rgb24"))
+        ] + list(stream.encode(None))
+        for one, into in zip(read, streams, strict=True):
+            for packet in one.demux():
+                if packet.size:
+                    packet.stream, packet.dts = into, packet.pts
+                    packets.append(packet)
+        container.start_encoding()
+        for packet in sorted(packets, key=lambda one: float(one.dts * one.time_base)):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        ([("hello", "world")], ("hello\nworld", "ger")),
+        ([("eins", "zwei"), ("one", "two")], ("eins\nzwei", "ger")),
+        ([("<i></i>", " "), ("one", "two")], ("one\ntwo", "eng")),
+    ],
+)
+def test_embedded_subtitles_are_those_of_the_first_stream_that_says_something(
+    process: LimitedProcess, tmp_path: Path, texts: list[tuple[str, str]], found: tuple[str, str]
+) -> None:
+    path = with_subtitles(tmp_path / "clip.mkv", [_SRT.format(*one) for one in texts])
+    row = work(process, "probe", path)
+    assert (row["subtitles"], row["subtitles_language"]) == found
+    assert (row["subtitles_from"], row["subtitles_seconds"]) == ("embedded", pytest.approx(2.0))
+
+
 def test_a_file_of_subtitles_that_is_cut_within_a_letter_keeps_its_spelling() -> None:
     assert decoded("你好".encode()[:-1]) == "你"
     assert decoded("你好".encode("gb18030")[:-1]) == "你"
