@@ -37,6 +37,7 @@ _LEADERS_EACH = 8192
 _TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
 _CROWDED, _SIMILARITY = "crowded", "similarity"
 _EDGES = f"{_FIRST} bigint, {_SECOND} bigint, {_SIMILARITY} double, {_CROWDED} boolean"
+_PAIRS = f"{_FIRST} bigint, {_SECOND} bigint, kind tinyint"
 _OF_BUCKET, _OF_CROWDED_BUCKET, _BUCKET = 0, 1, 2
 """What a candidate is: a pair, a pair of a crowded bucket, or such a bucket, paired with itself."""
 
@@ -103,19 +104,9 @@ def near_pairs(
     :return: the pairs, staged as ``edges``, None if there are none; the crowded buckets.
     """
     from pyspark.sql import functions as sql
-    from pyspark.sql.types import IntegerType, LongType, StructType
 
     content = CONTENT[0]
-    pairs = stage.by_parts(
-        rows.select(content, BUCKETS),
-        "bucket",
-        "pairs",
-        _pairs,
-        f"{_FIRST} bigint, {_SECOND} bigint, kind tinyint",
-        count=count * Banding.for_threshold(threshold).bands,
-        each=ENTRIES_EACH,
-        first=(_entries, StructType().add(content, LongType()).add("bucket", IntegerType())),
-    )
+    pairs = _pairs_by_buckets(rows, stage, bands=Banding.for_threshold(threshold).bands, count=count)
     if not stage.rows("pairs"):
         return None, []
     notes = pairs.where(sql.col("kind") == _BUCKET).select(_FIRST)
@@ -208,17 +199,43 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
     )
 
 
-def _entries(batches: Iterator[Any]) -> Iterator[Any]:
-    """Return one row for each bucket of each text."""
+def _pairs_by_buckets(rows: DataFrame, stage: Stage, *, bands: int, count: int) -> DataFrame:
+    """Return pairs of texts that share a bucket, staged as ``pairs``: by a few bands, or a part of one.
+
+    The buckets of each band are a column, so that a pass reads those of its bands alone.
+    """
+    from pyspark.sql.types import IntegerType, LongType, StructType
+
+    content = CONTENT[0]
+    names = [f"band_{number}" for number in range(bands)]
+    schema = StructType().add(content, LongType())
+    for name in names:
+        schema.add(name, IntegerType())
+    entries = map_batches(rows.select(content, BUCKETS), _by_band, schema)
+    at_once = min(max(1, ENTRIES_EACH // max(1, count)), bands)
+    if at_once < bands:
+        entries = stage.write(entries, "bands")
+    for start in range(0, bands, at_once):
+        few = names[start : start + at_once]
+        each = max(1, ENTRIES_EACH // len(few))
+        found = entries.select(content, *few)
+        stage.by_parts(found, few[0], f"pairs/{start}", _pairs, _PAIRS, count=count, each=each)
+    return stage.read_parts("pairs", _PAIRS)
+
+
+def _by_band(batches: Iterator[Any]) -> Iterator[Any]:
+    """Return the buckets of texts, a column for each band."""
+    import numpy as np
     import pyarrow as pa
 
-    from modelmill.datasets.minhash import unpacked
+    from modelmill.datasets.minhash import unpacked_bands
 
     for batch in batches:
-        buckets, owners = unpacked(batch.column(1))
-        yield pa.RecordBatch.from_arrays(
-            [batch.column(0).take(pa.array(owners)), pa.array(buckets)], names=[CONTENT[0], "bucket"]
-        )
+        buckets, rows = unpacked_bands(batch.column(1))
+        if len(rows):
+            arrays = [batch.column(0).take(pa.array(rows)), *map(pa.array, np.ascontiguousarray(buckets))]
+            names = [CONTENT[0], *(f"band_{number}" for number in range(len(buckets)))]
+            yield pa.RecordBatch.from_arrays(arrays, names=names)
 
 
 def _pairs(entries: pa.Table) -> pa.Table:
@@ -226,11 +243,10 @@ def _pairs(entries: pa.Table) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    from modelmill.datasets.minhash import candidate_pairs
+    from modelmill.datasets.minhash import pairs_by_band
 
-    pairs, in_crowded, crowded = candidate_pairs(
-        entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
-    )
+    text, *bands = (column.to_numpy() for column in entries.columns)
+    pairs, in_crowded, crowded = pairs_by_band(bands, text)
     more = crowded.astype(np.int64)
     kind = np.append(np.where(in_crowded, _OF_CROWDED_BUCKET, _OF_BUCKET), np.full(len(more), _BUCKET))
     ends = (np.concatenate([pairs[:, place], more]) for place in (0, 1))

@@ -60,6 +60,8 @@ LeftOut = Literal["quarantine", "duplicates"]
 
 ROWS_EACH = 250_000
 """Rows that one worker decides on at a time: about 150 MB."""
+KEYS_EACH = 3_500_000
+"""Keys that one worker sorts at a time: about 150 MB."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,14 @@ def decided_rows(rows: DataFrame, stage: Stage, plan: Preparation) -> DecidedRow
             usable, stage, text=options.text, threshold=options.similar_texts, count=count
         )
     clusters = text_clusters(stage) if pairs is not None else None
+    clustered = {"staged_as": "edges_joined", "member": CONTENT[0], "group": CLUSTER}
+    sets = None
+    if options.key is not None:
+        keys = _with_group(usable.select(*IDENTITY, CONTENT[0]), clusters, stage, **clustered)
+        sets = _key_sets(keys.select(*IDENTITY, CLUSTER), stage)
     labels = [label_column(index) for index in range(len(options.labels))]
     slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels)
-    slim = _with_group(slim, clusters, stage, staged_as="edges_joined", member=CONTENT[0], group=CLUSTER)
-    sets = _key_sets(slim, stage) if options.key is not None else None
+    slim = _with_group(slim, clusters, stage, **clustered)
     slim = _with_group(slim, sets, stage, staged_as="key_edges_joined", member=CLUSTER, group=SET)
     return DecidedRows(stage=stage, plan=plan, rows=rows, slim=slim, pairs=pairs, crowded=crowded)
 
@@ -241,18 +247,31 @@ def _with_group(
     return found.withColumn(group, sql.coalesce(group, member))
 
 
-def _key_sets(slim: DataFrame, stage: Stage) -> DataFrame | None:
+def _key_sets(keys: DataFrame, stage: Stage) -> DataFrame | None:
     """Return the sets into which clusters fall that share a key; None if no key is shared."""
-    from pyspark.sql import functions as sql
-
-    keys = slim.groupBy(*IDENTITY).agg(sql.min(CLUSTER).alias("one"), sql.max(CLUSTER).alias("other"))
-    shared = stage.write(keys.where("one != other").select(*IDENTITY, "one"), "shared_keys")
-    if not stage.rows("shared_keys"):
-        return None
-    edges = (
-        slim.select(*IDENTITY, CLUSTER)
-        .join(shared, list(IDENTITY))
-        .select("one", sql.col(CLUSTER).alias("other"))
+    count = stage.rows("rows")
+    edges = stage.by_parts(
+        keys, IDENTITY[0], "key_edges", _key_edges, "one bigint, other bigint", count=count, each=KEYS_EACH
     )
-    edges = stage.write(edges.distinct(), "key_edges")
+    if not stage.rows("key_edges"):
+        return None
     return components(stage, "key_edges", edges, CLUSTER, SET)
+
+
+def _key_edges(rows: pa.Table) -> pa.Table:
+    """Return the smallest cluster of each key with each other one."""
+    import pyarrow as pa
+
+    key, more, cluster = (rows.column(name).to_numpy() for name in (*IDENTITY, CLUSTER))
+    order = np.argsort(key)
+    same = np.flatnonzero(key[order[1:]] == key[order[:-1]])
+    shared = order[np.unique(np.concatenate([same, same + 1]))]
+    shared = shared[np.lexsort((cluster[shared], more[shared], key[shared]))]
+    key, more, cluster = key[shared], more[shared], cluster[shared]
+    begins = np.ones(len(shared), bool)
+    begins[1:] = (key[1:] != key[:-1]) | (more[1:] != more[:-1])
+    smallest = cluster[begins][np.cumsum(begins) - 1]
+    fresh = np.ones(len(shared), bool)
+    fresh[1:] = begins[1:] | (cluster[1:] != cluster[:-1])
+    chosen = fresh & (cluster != smallest)
+    return pa.table({"one": smallest[chosen], "other": cluster[chosen]})

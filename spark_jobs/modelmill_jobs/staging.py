@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.system.memory import trim
 from modelmill.tables.lookup import LOOKUP_ROWS, Lookup
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.storage import table_files
+from modelmill_jobs.parts import CutRows, Work, on_whole_part
 from modelmill_jobs.paths import plain_path
-from modelmill_jobs.writing import data_files
+from modelmill_jobs.writing import data_files, remove_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-Work = Callable[["pa.Table"], "pa.Table"]
 Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
 """What to do with each batch, and the Spark schema of the result."""
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
-_PART = "_mm_part"
 _COMPRESSION = "lz4"
 """Codec of files that are read a few times and thrown away: it takes the least work."""
 _NO_DICTIONARY = {"dictionary_enabled": "false", "parquet.enable.dictionary": "false"}
 """As Sail calls it, and as a JVM Spark does."""
 _BYTES_EACH = 1 << 20
 """Size of the batches that functions get, about."""
-_PIECE_BYTES = 6 << 20
-"""Size of the pieces that are sorted by parts. An engine queues several of what comes out."""
 _ROWS_OUT = 16_384
 
 
@@ -88,16 +84,7 @@ class Stage:
         return sum(file.rows for file in self.files(name))
 
     def by_parts(
-        self,
-        rows: DataFrame,
-        key: str,
-        name: str,
-        work: Work,
-        schema: Any,
-        *,
-        count: int,
-        each: int,
-        first: tuple[OnBatches, StructType] | None = None,
+        self, rows: DataFrame, key: str, name: str, work: Work, schema: Any, *, count: int, each: int
     ) -> DataFrame:
         """Apply a function to parts of the rows; rows that share a key are in one part.
 
@@ -111,24 +98,17 @@ class Stage:
         :param schema: Spark schema of what it returns.
         :param count: number of rows.
         :param each: rows in a part, about.
-        :param first: what to make of the rows before, and its columns; ``key`` and ``count`` are of that.
         :return: the results of all parts.
         """
-        from pyspark.sql import functions as sql
-
         parts = math.ceil(count / each)
-        on_part = _on_whole_partition(work)
         if parts <= 1:
-            if first is not None:
-                rows = map_batches(rows, *first)
-            return self.write(rows.repartition(1).mapInArrow(on_part, schema), name)
-        cut = self.write(_cut(rows, key, parts, first), f"{name}_parts")
-        done = []
+            return self.write(rows.repartition(1).mapInArrow(on_whole_part(work), schema), name)
+        cut = CutRows.of(rows, key, self.place, f"{self.folder}/{name}_parts", parts)
         for part in range(parts):
-            # Files hold the parts in order, piece by piece: row groups without this part are not read.
-            found = cut.where(sql.col(_PART) == part).drop(_PART)
-            done.append(self.write(found.repartition(1).mapInArrow(on_part, schema), f"{name}/{part}"))
-        return reduce(lambda one, other: one.unionByName(other), done)
+            one = self.spark.range(0, 1, 1, 1)
+            self.write(one.mapInArrow(cut.on_part(part, work), schema), f"{name}/{part}")
+        remove_folder(self.place, cut.folder)
+        return self.read_parts(name, schema)
 
     def _path(self, name: str) -> str:
         return plain_path(f"{self.place}/{self.folder}/{name}")
@@ -139,55 +119,12 @@ class Stage:
             return self.spark.createDataFrame([], schema)
         return self.spark.read.schema(schema).parquet(self._path(name))
 
-
-def _cut(rows: DataFrame, key: str, parts: int, first: tuple[OnBatches, StructType] | None) -> DataFrame:
-    """Add the part of each row, and sort by it, piece by piece: a shuffle of all rows would cost more."""
-    from pyspark.sql.types import IntegerType, StructField, StructType
-
-    made, schema = first or (iter, rows.schema)
-    place = schema.names.index(key)
-
-    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        import numpy as np
-        import pyarrow as pa
-
-        for piece in _pieces(made(batches)):
-            number = np.asarray(piece.column(place), np.int64)
-            part = number - number // parts * parts  # NumPy's remainder takes three times as long
-            # Whole numbers of 8 or 16 bits are sorted in one or two passes.
-            order = np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable")
-            found = piece.combine_chunks().take(pa.array(order))
-            found = found.append_column(_PART, pa.array(part[order].astype(np.int32)))
-            yield from found.to_batches(max_chunksize=_ROWS_OUT)
-
-    return map_batches(rows, on_batches, StructType([*schema.fields, StructField(_PART, IntegerType())]))
-
-
-def _pieces(batches: Iterator[Any]) -> Iterator[pa.Table]:
-    """Gather batches into tables of some size."""
-    import pyarrow as pa
-
-    held: list[Any] = []
-    size = 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= _PIECE_BYTES:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
-
-
-def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        import pyarrow as pa
-
-        held = [batch for batch in batches if batch.num_rows]
-        if held:
-            yield from work(pa.Table.from_batches(held)).to_batches(max_chunksize=65_536)
-
-    return on_batches
+    def read_parts(self, name: str, schema: StructType | str) -> DataFrame:
+        """Return a result that was written in parts, ``name/PART`` each."""
+        paths = [plain_path(f"{self.place}/{file.path}") for file in self.files(name)]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)
 
 
 def map_batches(

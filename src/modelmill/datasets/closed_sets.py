@@ -10,7 +10,7 @@ import numpy as np
 from modelmill.datasets.connected_components import connected
 from modelmill.datasets.deduplication import SET, decide, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError
-from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
+from modelmill.datasets.minhash import pairs_by_band, similarity, unpacked_bands
 from modelmill.datasets.near_copies import NearPairs
 from modelmill.datasets.prepared_columns import (
     BUCKETS,
@@ -58,8 +58,8 @@ def _near_pairs(rows: pa.Table, content: np.ndarray, plan: Preparation, crowded:
     text, threshold = plan.options.text, plan.options.similar_texts
     if threshold is None or text is None:
         return NearPairs.none()
-    buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
-    pairs, _, more = candidate_pairs(buckets, content[owners])
+    buckets, owners = unpacked_bands(rows.column(BUCKETS).combine_chunks())
+    pairs, _, more = pairs_by_band(buckets, content[owners])
     # There not all pairs are looked at, and which ones depends on texts that are not at hand.
     if len(more) or np.isin(crowded, buckets).any():
         raise FullBuildNeededError("very many texts are alike")
