@@ -144,14 +144,17 @@ def test_the_layout_of_the_input_does_not_matter(
 
 
 @CONFIGS
+@pytest.mark.parametrize("entries", [1500, 150], ids=["a few bands in a part", "parts of a band"])
 def test_many_small_parts_give_what_one_part_gives(
-    make_dataset: Callable[..., Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    make_dataset: Callable[..., Any], config: dict[str, Any], entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = all_kinds(250, seed=2)
+    assert 150 < rows.num_rows < 750
     one = make_dataset(rows, config, to="one")
-    monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", 1500)
+    monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", entries)
     monkeypatch.setattr(near_duplicates, "TEXT_BYTES", 2000)
     monkeypatch.setattr(row_decisions, "ROWS_EACH", 60)
+    monkeypatch.setattr(row_decisions, "KEYS_EACH", 90)
     # Nothing fits into a worker's memory: the engine joins.
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
@@ -276,6 +279,7 @@ def test_a_jvm_spark_joins_many_small_parts_alike(
     one = make_dataset(rows, BY_KEY, to="embedded")
     monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", 2000)
     monkeypatch.setattr(row_decisions, "ROWS_EACH", 60)
+    monkeypatch.setattr(row_decisions, "KEYS_EACH", 90)
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
     assert_same(one, make_dataset(rows, BY_KEY, to="jvm", spark=jvm))

@@ -23,9 +23,11 @@ from modelmill.datasets.minhash import (
     buckets,
     candidate_pairs,
     packed,
+    pairs_by_band,
     shingles,
     similarity,
     unpacked,
+    unpacked_bands,
 )
 from modelmill.datasets.word_hashes import word_hashes
 
@@ -158,6 +160,12 @@ def test_buckets_of_a_row_are_one_value() -> None:
     assert [list(part) for part in unpacked(column)] == [found.reshape(-1).tolist(), [0] * 32 + [2] * 32]
     assert unpacked(column.slice(1, 2))[0].tolist() == found[1].tolist()
     assert unpacked(column.slice(0, 0))[0].tolist() == []
+    bands, rows = unpacked_bands(column)
+    assert (bands.T.tolist(), rows.tolist()) == (found.tolist(), [0, 2])
+    bands, rows = unpacked_bands(column.slice(1, 2))
+    assert (bands.T.tolist(), rows.tolist()) == (found[1:].tolist(), [1])
+    for none in (column.slice(1, 1), column.slice(0, 0)):
+        assert [part.size for part in unpacked_bands(none)] == [0, 0]
 
 
 ENTRIES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 20)), max_size=60)
@@ -174,6 +182,33 @@ def test_candidates_are_all_pairs_in_a_bucket(entries: list[tuple[int, int]]) ->
     expected = {pair for members in by_bucket.values() for pair in itertools.combinations(sorted(members), 2)}
     assert not len(crowded)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(-5, 20)), max_size=60))
+def test_texts_are_paired_within_a_band_alone(entries: list[tuple[int, int, int]]) -> None:
+    *bands, text = np.array(entries, np.int64).reshape(-1, 3).T
+    bands = [band.astype(np.int32) for band in bands]
+    pairs, flags, crowded = pairs_by_band(bands, text)
+    assert not flags.any()
+    assert not len(crowded)
+    expected = {tuple(pair) for band in bands for pair in candidate_pairs(band, text)[0].tolist()}
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+
+
+def test_a_pair_of_a_crowded_bucket_is_one_whatever_other_buckets_it_shares() -> None:
+    text = np.arange(150)
+    crowded_band, other = np.full(150, 7, np.int32), np.arange(150, dtype=np.int32)
+    other[1] = other[0]
+    other[149] = other[148]
+    for bands in ([crowded_band, other], [other, crowded_band]):
+        pairs, flags, crowded = pairs_by_band(bands, text)
+        found = {tuple(pair): flag for pair, flag in zip(pairs.tolist(), flags.tolist(), strict=True)}
+        assert len(found) == len(pairs)
+        assert found[0, 1]
+        assert found.pop((148, 149)) is False
+        assert all(found.values())
+        assert crowded.tolist() == [7]
+    assert [part.size for part in pairs_by_band([], np.empty(0, np.int64))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("size", "is_crowded"), [(31, False), (100, False), (101, True), (500, True)])
