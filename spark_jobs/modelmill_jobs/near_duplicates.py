@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from modelmill.datasets.minhash import Banding
 from modelmill.datasets.prepared_columns import BUCKETS, CONTENT
 from modelmill.tables.lookup import Lookup
 from modelmill_jobs.columns import quoted
+from modelmill_jobs.parts import Cut, by_part
 from modelmill_jobs.staging import Stage, map_batches, read_batches
 
 if TYPE_CHECKING:
@@ -200,42 +203,49 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
 
 
 def _pairs_by_buckets(rows: DataFrame, stage: Stage, *, bands: int, count: int) -> DataFrame:
-    """Return pairs of texts that share a bucket, staged as ``pairs``: by a few bands, or a part of one.
+    """Return pairs of texts that share a bucket, staged as ``pairs``.
 
-    The buckets of each band are a column, so that a pass reads those of its bands alone.
+    A part is some bands of all texts, or a share of the buckets of one band.
     """
-    from pyspark.sql.types import IntegerType, LongType, StructType
-
-    content = CONTENT[0]
-    names = [f"band_{number}" for number in range(bands)]
-    schema = StructType().add(content, LongType())
-    for name in names:
-        schema.add(name, IntegerType())
-    entries = map_batches(rows.select(content, BUCKETS), _by_band, schema)
     at_once = min(max(1, ENTRIES_EACH // max(1, count)), bands)
-    if at_once < bands:
-        entries = stage.write(entries, "bands")
-    for start in range(0, bands, at_once):
-        few = names[start : start + at_once]
-        each = max(1, ENTRIES_EACH // len(few))
-        found = entries.select(content, *few)
-        stage.by_parts(found, few[0], f"pairs/{start}", _pairs, _PAIRS, count=count, each=each)
-    return stage.read_parts("pairs", _PAIRS)
+    shares = math.ceil(count / ENTRIES_EACH) if at_once == 1 else 1
+    # All parts have as many bands: those of the last one may be in the part before, too.
+    firsts = [min(first, bands - at_once) for first in range(0, bands, at_once)]
+    cut = _by_bands(firsts, at_once, shares)
+    found = rows.select(CONTENT[0], BUCKETS)
+    return stage.cut(found, cut, "pairs", _pairs, _PAIRS, parts=len(firsts) * shares)
 
 
-def _by_band(batches: Iterator[Any]) -> Iterator[Any]:
-    """Return the buckets of texts, a column for each band."""
-    import numpy as np
-    import pyarrow as pa
+def _by_bands(firsts: Sequence[int], at_once: int, shares: int) -> Cut:
+    """Return a function that cuts texts into parts: identities, and some buckets, of those with words.
 
-    from modelmill.datasets.minhash import unpacked_bands
+    :param firsts: first band of each part.
+    :param at_once: number of bands in a part.
+    :param shares: into how many parts the buckets of these bands are cut; 1 if there are several bands.
+    :return: the function.
+    """
 
-    for batch in batches:
-        buckets, rows = unpacked_bands(batch.column(1))
-        if len(rows):
-            arrays = [batch.column(0).take(pa.array(rows)), *map(pa.array, np.ascontiguousarray(buckets))]
-            names = [CONTENT[0], *(f"band_{number}" for number in range(len(buckets)))]
-            yield pa.RecordBatch.from_arrays(arrays, names=names)
+    def cut(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        import numpy as np
+        import pyarrow as pa
+
+        from modelmill.datasets.minhash import unpacked_bands
+
+        buckets, places = unpacked_bands(rows.column(1))
+        text = rows.column(0).take(pa.array(places)).to_numpy()
+        names = [CONTENT[0], *(f"band_{number}" for number in range(at_once))]
+        whole = np.empty((firsts[-1] + at_once, 0), np.int32)
+        whole = np.ascontiguousarray(buckets) if len(places) else whole
+        for first in firsts:
+            columns = [text, *whole[first : first + at_once]]
+            ends = [0, len(text)]
+            if shares > 1:
+                order, ends = by_part(columns[1], shares)
+                columns = [column[order] for column in columns]
+            found = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
+            yield from (found.slice(start, end - start) for start, end in itertools.pairwise(ends))
+
+    return cut
 
 
 def _pairs(entries: pa.Table) -> pa.Table:

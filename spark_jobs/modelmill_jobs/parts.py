@@ -8,8 +8,9 @@ to send them from worker to worker, costs more.
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,14 @@ from typing import TYPE_CHECKING, Any
 from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
 Work = Callable[["pa.Table"], "pa.Table"]
+Cut = Callable[["pa.RecordBatch"], Iterable["pa.RecordBatch"]]
+"""Yields what a piece has of each part, in their order, empty batches too. All batches have one schema."""
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PIECE_BYTES = 8 << 20
@@ -41,18 +46,18 @@ class CutRows:
     parts: int
 
     @classmethod
-    def of(cls, rows: DataFrame, key: str, place: str, folder: str, parts: int) -> CutRows:
+    def of(cls, rows: DataFrame, cut: Cut, place: str, folder: str, parts: int) -> CutRows:
         """Cut rows into parts.
 
         :param rows: the rows.
-        :param key: column of whole numbers; rows with the same number come into the same part.
+        :param cut: how, see :func:`by_key`.
         :param place: a table's directory.
         :param folder: a new folder in it.
         :param parts: number of parts.
         :return: the parts. Files of tasks that failed are in the folder, too, and are not read.
         """
         names = rows.columns
-        on_batches = _cutting(place, folder, names, names.index(key), parts)
+        on_batches = _cutting(place, folder, names, cut)
         # Spark Connect selects columns by name, and Sail takes a dot in a name for a field of a struct.
         found = rows.toDF(*(f"c{number}" for number in range(len(names))))
         written = found.mapInArrow(on_batches, "path string").collect()
@@ -100,7 +105,46 @@ def on_whole_part(work: Work) -> OnBatches:
     return on_batches
 
 
-def _cutting(place: str, folder: str, names: Sequence[str], key: int, parts: int) -> OnBatches:
+def by_key(key: str, parts: int) -> Cut:
+    """Return a function that cuts pieces.
+
+    :param key: column of whole numbers; rows with the same number come into the same part.
+    :param parts: number of parts.
+    :return: the function.
+    """
+
+    def cut(piece: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        import numpy as np
+        import pyarrow as pa
+
+        order, ends = by_part(np.asarray(piece.column(key), np.int64), parts)
+        found = piece.take(pa.array(order))
+        return (found.slice(start, end - start) for start, end in itertools.pairwise(ends))
+
+    return cut
+
+
+def by_part(numbers: npt.NDArray[np.integer[Any]], parts: int) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Sort whole numbers by the part that they are in.
+
+    :param numbers: the numbers.
+    :param parts: number of parts.
+    :return: the places of the numbers, part by part; where each part begins, and the end of the last one.
+    """
+    import numpy as np
+
+    part = numbers - numbers // parts * parts  # NumPy's remainder takes three times as long
+    # Whole numbers of 8 or 16 bits are sorted in one or two passes.
+    order = np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable")
+    return order, np.append(0, np.cumsum(np.bincount(part, minlength=parts))).tolist()
+
+
+def one_batch(rows: pa.Table) -> pa.RecordBatch:
+    """Return the rows of a table that has some, and is small, as one batch."""
+    return rows.combine_chunks().to_batches()[0]
+
+
+def _cutting(place: str, folder: str, names: Sequence[str], cut: Cut) -> OnBatches:
     """Return a function that writes a task's rows into a file, and yields its path."""
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
@@ -108,7 +152,8 @@ def _cutting(place: str, folder: str, names: Sequence[str], key: int, parts: int
 
         path = f"{folder}/{uuid.uuid4().hex}.arrow"
         pieces = (piece.rename_columns(names) for piece in _pieces(batches))
-        first = next(pieces, None)
+        found = (batch for piece in pieces for batch in cut(piece))
+        first = next(found, None)
         if first is None:
             return
         if is_local(place):
@@ -118,44 +163,24 @@ def _cutting(place: str, folder: str, names: Sequence[str], key: int, parts: int
             table_files(place).open_output_stream(path) as sink,
             pa.ipc.new_file(sink, first.schema, options=options) as writer,
         ):
-            for piece in (first, *pieces):
-                for batch in _cut(piece, key, parts):
-                    writer.write_batch(batch)
+            for batch in itertools.chain([first], found):
+                writer.write_batch(batch)
         yield pa.RecordBatch.from_pydict({"path": [path]})
 
     return on_batches
 
 
-def _cut(piece: pa.RecordBatch, key: int, parts: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of each part."""
-    import numpy as np
-    import pyarrow as pa
-
-    number = np.asarray(piece.column(key), np.int64)
-    part = number - number // parts * parts  # NumPy's remainder takes three times as long
-    # Whole numbers of 8 or 16 bits are sorted in one or two passes.
-    order = np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable")
-    found = piece.take(pa.array(order))
-    sizes = np.bincount(part, minlength=parts)
-    for start, size in zip((np.cumsum(sizes) - sizes).tolist(), sizes.tolist(), strict=True):
-        yield found.slice(start, size)
-
-
 def _pieces(batches: Iterator[Any]) -> Iterator[pa.RecordBatch]:
     """Gather batches into larger ones."""
+    import pyarrow as pa
+
     held: list[Any] = []
     size = 0
     for batch in batches:
         held.append(batch)
         size += batch.nbytes
         if size >= _PIECE_BYTES:
-            yield _one(held)
+            yield one_batch(pa.Table.from_batches(held))
             held, size = [], 0
     if size:
-        yield _one(held)
-
-
-def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        yield one_batch(pa.Table.from_batches(held))

@@ -14,7 +14,7 @@ from modelmill.system.memory import trim
 from modelmill.tables.lookup import LOOKUP_ROWS, Lookup
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.storage import table_files
-from modelmill_jobs.parts import CutRows, Work, on_whole_part
+from modelmill_jobs.parts import Cut, CutRows, Work, by_key, on_whole_part
 from modelmill_jobs.paths import plain_path
 from modelmill_jobs.writing import data_files, remove_folder
 
@@ -103,12 +103,25 @@ class Stage:
         parts = math.ceil(count / each)
         if parts <= 1:
             return self.write(rows.repartition(1).mapInArrow(on_whole_part(work), schema), name)
-        cut = CutRows.of(rows, key, self.place, f"{self.folder}/{name}_parts", parts)
+        return self.cut(rows, by_key(key, parts), name, work, schema, parts=parts)
+
+    def cut(self, rows: DataFrame, cut: Cut, name: str, work: Work, schema: Any, *, parts: int) -> DataFrame:
+        """Apply a function to parts of the rows, see :meth:`by_parts`.
+
+        :param rows: the rows.
+        :param cut: cuts pieces of them into parts.
+        :param name: name of the result; used once.
+        :param work: gets the rows of a part, all of its pieces; not called for an empty part.
+        :param schema: Spark schema of what it returns.
+        :param parts: number of parts.
+        :return: the results of all parts.
+        """
+        made = CutRows.of(rows, cut, self.place, f"{self.folder}/{name}_parts", parts)
         for part in range(parts):
             one = self.spark.range(0, 1, 1, 1)
-            self.write(one.mapInArrow(cut.on_part(part, work), schema), f"{name}/{part}")
-        remove_folder(self.place, cut.folder)
-        return self.read_parts(name, schema)
+            self.write(one.mapInArrow(made.on_part(part, work), schema), f"{name}/{part}")
+        remove_folder(self.place, made.folder)
+        return self._read_parts(name, schema)
 
     def _path(self, name: str) -> str:
         return plain_path(f"{self.place}/{self.folder}/{name}")
@@ -119,7 +132,7 @@ class Stage:
             return self.spark.createDataFrame([], schema)
         return self.spark.read.schema(schema).parquet(self._path(name))
 
-    def read_parts(self, name: str, schema: StructType | str) -> DataFrame:
+    def _read_parts(self, name: str, schema: StructType | str) -> DataFrame:
         """Return a result that was written in parts, ``name/PART`` each."""
         paths = [plain_path(f"{self.place}/{file.path}") for file in self.files(name)]
         if not paths:

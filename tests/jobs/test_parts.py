@@ -72,7 +72,7 @@ def test_a_file_that_a_failed_task_has_left_is_not_read(
 ) -> None:
     monkeypatch.setattr(parts, "_PIECE_BYTES", 1)
     batch = rows(10).cast(SCHEMA).to_batches()[0]
-    write = parts._cutting(str(tmp_path), "cut", SCHEMA.names, 1, 2)
+    write = parts._cutting(str(tmp_path), "cut", SCHEMA.names, parts.by_key(KEY, 2))
     (path,) = (one["path"][0].as_py() for one in write(iter([batch])))
 
     def broken() -> Iterator[pa.RecordBatch]:
