@@ -8,6 +8,7 @@ to send them from worker to worker, costs more.
 
 from __future__ import annotations
 
+import io
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PIECE_BYTES = 8 << 20
 """Size of the pieces that are cut."""
+_BUFFER_BYTES = 1 << 20
 _ROWS_OUT = 65_536
 
 
@@ -160,14 +162,34 @@ def _cutting(place: str, folder: str, names: Sequence[str], cut: Cut) -> OnBatch
             Path(place, folder).mkdir(parents=True, exist_ok=True)
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
-            table_files(place).open_output_stream(path) as sink,
-            pa.ipc.new_file(sink, first.schema, options=options) as writer,
+            table_files(place).open_output_stream(path, buffer_size=_BUFFER_BYTES) as stream,
+            pa.ipc.new_file(
+                stream if is_local(place) else _InShortWrites(stream), first.schema, options=options
+            ) as writer,
         ):
             for batch in itertools.chain([first], found):
                 writer.write_batch(batch)
         yield pa.RecordBatch.from_pydict({"path": [path]})
 
     return on_batches
+
+
+class _InShortWrites(io.RawIOBase):
+    """A buffered stream to a store: that of delta-rs takes bytes, which only Arrow's buffer gives it."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write bytes, few enough at a time for the buffer; return how many there were."""
+        whole = memoryview(data).cast("B")
+        for start in range(0, len(whole), _BUFFER_BYTES // 2):
+            self._stream.write(whole[start : start + _BUFFER_BYTES // 2])
+        return len(whole)
 
 
 def _pieces(batches: Iterator[Any]) -> Iterator[pa.RecordBatch]:

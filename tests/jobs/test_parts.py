@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake.fs import DeltaStorageHandler
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.fs import PyFileSystem
 
 from modelmill_jobs import parts
 from modelmill_jobs.row_decisions import _key_edges
@@ -88,6 +91,19 @@ def test_a_file_that_a_failed_task_has_left_is_not_read(
     ]
     assert sorted(map(str, found)) == sorted(map(str, batch.to_pylist()))
     assert list(write(iter([]))) == []
+
+
+def test_parts_lie_in_a_store_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # delta-rs's own files, which a store other than the disk is reached by.
+    files = PyFileSystem(DeltaStorageHandler(str(tmp_path)))
+    monkeypatch.setattr(parts, "table_files", lambda _place: files)
+    numbers = np.random.default_rng(0).integers(0, 2**62, 300_000)
+    table = pa.table({"key": numbers, "text": [str(number) for number in numbers]})
+    write = parts._cutting("s3://bucket/table", "cut", table.schema.names, parts.by_key("key", 2))
+    (written,) = write(iter(table.to_batches(max_chunksize=8192)))
+    cut = parts.CutRows("s3://bucket/table", "cut", (written["path"][0].as_py(),), 2)
+    read = [batch for part in (0, 1) for batch in cut.on_part(part, lambda table: table)(iter([]))]
+    assert pa.Table.from_batches(read).sort_by("key").equals(table.sort_by("key"))
 
 
 @given(st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 1), st.integers(-3, 3)), max_size=40))
