@@ -9,7 +9,8 @@ from typing import Any
 from modelmill.errors import ConfigError
 from modelmill.pipeline.spec import ParamValue
 
-_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+_PLACEHOLDER = re.compile(r"\$\{([^}]{0,200})\}")
+"""Bounded: from each of a hundred thousand ``${`` without an end, the search would run to the text's end."""
 
 
 def placeholders(value: Any) -> set[str]:

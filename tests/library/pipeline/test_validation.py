@@ -280,6 +280,16 @@ def test_thousands_of_names_that_are_unknown_and_alike_are_told_at_once() -> Non
     assert sum("got '" in problem.message for problem in problems) >= 800
 
 
+@pytest.mark.parametrize("text", ["${" * 200_000, "$" * 400_000, "${a" * 100_000 + "}"])
+def test_placeholders_without_an_end_are_found_to_be_none_at_once(text: str) -> None:
+    began = time.process_time()
+    problems = check_text(
+        f'pipeline: x\nsteps: {{s: {{component: delta_table, config: {{uri: "{text}"}}}}}}'
+    )[2]
+    assert time.process_time() - began < 10
+    assert all(len(problem.message) < 1_000 for problem in problems)
+
+
 def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00pipeline")
