@@ -97,8 +97,11 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
         place = whole.rfind("\n", 0, half.start(1))
         problem = Problem(whole.count("\n", 0, half.start(1)) + 1, half.start(1) - place, "", message)
         raise error([problem], source=source)
-    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+    try:
         return _parsed(_FastLoader, whole)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        if len(whole) > _MOST_READ_SLOWLY:
+            raise error([_syntax_problem(failure)], source=source) from failure
     # What the fast reader refuses is read again by the slow one, whose messages say more.
     try:
         return _parsed(_SlowLoader, whole)
@@ -106,6 +109,8 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
         raise error([_syntax_problem(failure)], source=source) from failure
 
 
+_MOST_READ_SLOWLY = 100_000
+"""Characters of a text that PyYAML's own reader sees: of a million it takes a quarter of a minute."""
 _ESCAPE = r"(?<!\\)(?:\\\\)*(?=\\u[dD])"
 _SURROGATES = re.compile(_ESCAPE + r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _HALF_CHARACTER = re.compile(_ESCAPE + r"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
@@ -125,7 +130,8 @@ def wanted_name(text: str, key: str, pattern: str) -> str:
     :return: the name; empty if there is none, or an impossible one.
     """
     try:
-        name: Any = yaml.load(text, _SlowLoader)[key]  # noqa: S506 (a safe loader)
+        loader = _SlowLoader if len(text) <= _MOST_READ_SLOWLY else _FastLoader
+        name: Any = yaml.load(text, loader)[key]  # noqa: S506 (both are safe)
     except Exception:  # what exactly is wrong with the text has been reported already
         return ""
     return name if isinstance(name, str) and re.fullmatch(pattern, name) else ""

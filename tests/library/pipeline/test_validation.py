@@ -290,6 +290,13 @@ def test_placeholders_without_an_end_are_found_to_be_none_at_once(text: str) -> 
     assert all(len(problem.message) < 1_000 for problem in problems)
 
 
+def test_a_long_text_that_is_no_yaml_is_refused_at_once() -> None:
+    began = time.process_time()
+    (problem,) = problems_of("a: [" + "x," * 490_000 + "\n\t{")
+    assert time.process_time() - began < 5
+    assert "the text must be YAML; " in problem
+
+
 def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00pipeline")
