@@ -41,6 +41,7 @@ from modelmill.system.scratch import scratch_folder
 NOTHING = "nothing"
 COMPONENTS = ("scheduler", "worker", "triggerer", "dag-processor", "api-server", "database")
 KILLED_AT = ("dataset", "teacher", "champion")
+BEFORE = {"dataset": "raw", "teacher": "dataset", "champion": "verdict"}
 QUEUE = "default"
 ROWS = 120
 RESTART_SECONDS = 3.0
@@ -65,7 +66,7 @@ steps:
   teacher:
     component: fine_tune
     inputs: {{dataset: dataset.dataset}}
-    config: {{base_model: "{folder}/base", max_tokens: 16, frozen_layers: 0, epochs: 4, batch_size: 8,
+    config: {{base_model: "{folder}/base", max_tokens: 16, frozen_layers: 0, epochs: 200, batch_size: 8,
       learning_rate: 3.0e-3, head_learning_rate: 1.0e-2, checkpoint_seconds: 0.2}}
   verdict:
     component: gate
@@ -118,6 +119,14 @@ def main() -> None:
                     runs = Runs(folder, executor, airflow, postgres, random.Random(options.seed))
                     wrong += runs.play(names[executor], options.components, expected)
     sys.exit(wrong > 0)
+
+
+def is_its_turn(component: str, step: str, states: Mapping[str, str | None]) -> bool:
+    """Return whether a step is with a component. The triggerer has it for a second, before it runs."""
+    if component != "triggerer":
+        return states.get(step) == "running"
+    before = states.get(BEFORE[step])
+    return states.get(step) == "deferred" or (before == "success" and states.get(step) != "running")
 
 
 def names_of(executor: str, runs: int) -> list[str]:
@@ -263,9 +272,9 @@ class Runs:
                 states = self.states(name)
                 if step != KILLED_AT[-1] and states.get(step) == "success":  # it was too quick
                     left[component] = (name, KILLED_AT[-1])
-                elif states.get(step) == ("deferred" if component == "triggerer" else "running"):
+                elif is_its_turn(component, step, states):
                     if component != "triggerer":
-                        time.sleep(self.source.uniform(0, 3))
+                        time.sleep(self.source.uniform(0, 1))
                     if self.kill(component, name):
                         self.kills.setdefault(name, []).append(f"{component} ({step})")
                         del left[component]
@@ -294,10 +303,12 @@ class Runs:
 
     def _kill_local_worker(self, name: str) -> bool:
         """Kill the process of LocalExecutor that has a pipeline's task, and all below it."""
+        query = "SELECT id FROM task_instance WHERE dag_id = %s AND state = 'running'"
+        tasks = [str(task) for (task,) in self.asked(query, name)]
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 title = " ".join(process.cmdline())
-                if title.startswith("airflow worker -- LocalExecutor") and name in title:
+                if title.startswith("airflow worker -- LocalExecutor") and title.endswith(tuple(tasks)):
                     for one in family([process.pid], mark="").values():
                         with contextlib.suppress(psutil.Error):
                             one.kill()
