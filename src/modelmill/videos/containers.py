@@ -86,13 +86,22 @@ def declared_seconds(container: InputContainer) -> float | None:
     return None if container.duration is None else container.duration / 1_000_000
 
 
-def own_seconds(stream: VideoStream) -> float | None:
-    """Return how long a stream says that it is, the others beside it left out; None if it does not."""
+def own_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return how long a stream says that it is, the others beside it left out.
+
+    :param container: an open container.
+    :param stream: its video.
+    :return: in seconds; None if it does not say, or says more than its container: a tag may be left from a
+        longer video that this one was cut out of.
+    """
     said = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
     if said is not None:  # Matroska's; its duration may be that of the whole container
         hours, minutes, seconds = map(float, said.groups())
-        return 3600 * hours + 60 * minutes + seconds or None
-    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        found = 3600 * hours + 60 * minutes + seconds
+    else:
+        found = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    whole = declared_seconds(container)
+    return found if found and (whole is None or found <= whole + 1) else None
 
 
 def video_stream(container: InputContainer, limits: VideoLimits) -> VideoStream:

@@ -113,7 +113,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> int:
 
 def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
     av = libav()
-    found = _Packets(own=own_seconds(stream))
+    found = _Packets(own=own_seconds(container, stream))
     try:
         for packet in container.demux(stream):
             if packet.size == 0:

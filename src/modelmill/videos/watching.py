@@ -126,7 +126,7 @@ def watch(
                 next_detail = time + detail_step if detail else next_detail
                 next_sample, taken = max(next_sample + step, time + step / 2), taken + 1
                 look(time, upright.of(frame), detail)
-        own = own_seconds(stream)
+        own = own_seconds(container, stream)
         if own is not None and seen.times and max(seen.times) <= own < seen.end:
             seen.end = own  # frames that come at odd times may be said to last longer than they do
         filters.end(seen)

@@ -115,6 +115,15 @@ def test_sound_that_goes_on_after_the_pictures_is_no_damage(
             work(process, "probe", path)
 
 
+def test_a_tag_of_a_longer_video_is_no_damage(process: LimitedProcess, tmp_path: Path) -> None:
+    scene = moving(1)
+    path = write(tmp_path / "clip.mkv", [scene(number) for number in range(50)])
+    content = path.read_bytes()
+    assert content.count(b"00:00:02.0") == 1
+    path.write_bytes(content.replace(b"00:00:02.0", b"00:01:02.0"))
+    assert work(process, "probe", path)["seconds"] == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_frames_at_odd_times_last_as_long_as_the_stream(
     process: LimitedProcess, tmp_path: Path, name: str
@@ -202,8 +211,8 @@ def with_subtitles(path: Path, texts: Sequence[str]) -> Path:
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
         read = [av.open(io.BytesIO(text.encode()), format="srt") for text in texts]
         streams = [container.add_stream_from_template(one.streams[0]) for one in read]
-        for one, language in zip(streams, ("ger", "eng"), strict=False):
-            one.metadata["language"] = language
+        for subtitles, language in zip(streams, ("ger", "eng"), strict=False):
+            subtitles.metadata["language"] = language
         packets = [
             packet
             for number in range(50)
@@ -215,7 +224,7 @@ def with_subtitles(path: Path, texts: Sequence[str]) -> Path:
                     packet.stream, packet.dts = into, packet.pts
                     packets.append(packet)
         container.start_encoding()
-        for packet in sorted(packets, key=lambda one: float(one.dts * one.time_base)):
+        for packet in sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)):
             container.mux(packet)
     return path
 
