@@ -296,13 +296,16 @@ class _Size:
     def add(self, node: yaml.Node) -> None:
         """Count a place; ValueError if there are too many."""
         self._places -= 1
-        self._characters -= len(node.value) if isinstance(node, yaml.ScalarNode) else 0
-        for left, most, what in (
-            (self._places, ALIASED_PLACES, "places"),
-            (self._characters, ALIASED_CHARACTERS, "characters"),
-        ):
-            if left < 0:
-                raise ValueError(f"aliases may add at most {most:,} {what}; write less by aliases")
+        if isinstance(node, yaml.ScalarNode):
+            self._characters -= len(node.value)
+        if self._places < 0:
+            raise _too_large(ALIASED_PLACES, "places")
+        if self._characters < 0:
+            raise _too_large(ALIASED_CHARACTERS, "characters")
+
+
+def _too_large(most: int, what: str) -> ValueError:
+    return ValueError(f"aliases may add at most {most:,} {what}; write less by aliases")
 
 
 def _positions(node: yaml.Node | None, length: int) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
