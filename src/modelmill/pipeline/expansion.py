@@ -5,6 +5,7 @@ What is saved, hashed and shown is the written pipeline; what runs, here or in A
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,8 +72,16 @@ def copy_ids(step: str, group: GroupSpec | None) -> tuple[str, ...]:
 
 
 def slug(value: ParamValue) -> str:
-    """Return what stands for a value in an id: in lower case, ``_`` for each run of other characters."""
-    return _OTHER_CHARACTERS.sub("_", value_text(value).lower())
+    """Return what stands for a value in an id: in lower case, ``_`` for each run of other characters.
+
+    Of letters that ids cannot have, such as Chinese ones, nothing would be left: a digest tells them apart.
+    """
+    text = value_text(value).lower()
+    short = _OTHER_CHARACTERS.sub("_", text)
+    if text.isascii():
+        return short
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return "_".join(part for part in (short.strip("_"), digest) if part)
 
 
 def value_text(value: ParamValue) -> str:

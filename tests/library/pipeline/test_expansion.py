@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 
@@ -146,11 +147,16 @@ steps:
         (1.5, "1_5"),
         (-1, "_1"),
         (True, "true"),
-        ("Ünïcode", "_n_code"),
+        ("Ünïcode", "n_code_" + hashlib.sha256("ünïcode".encode()).hexdigest()[:8]),
+        ("投诉", hashlib.sha256("投诉".encode()).hexdigest()[:8]),
     ],
 )
 def test_a_slug_is_what_an_id_can_hold(value: object, expected: str) -> None:
     assert slug(value) == expected
+
+
+def test_values_in_other_letters_have_ids_of_their_own() -> None:
+    assert len({slug(value) for value in ("投诉", "咨询", "退款 A", "售后 A")}) == 4
 
 
 def test_copies_have_ids_of_their_own() -> None:
