@@ -5,7 +5,7 @@
     python benchmarks/language_models.py budget --runs 50 --seed 0   # kills, faults, two racing processes
     python benchmarks/language_models.py limit                      # share of a limit that is used: 4 minutes
     python benchmarks/language_models.py cpu                        # CPU for an answer
-    python benchmarks/language_models.py memory                     # 100,000 answers in one step
+    python benchmarks/language_models.py memory --signals 5         # 100,000 answers in one step
     python benchmarks/language_models.py injections                 # 1,000 rows that give instructions
     python benchmarks/language_models.py canaries                   # 10,000 rows with secrets beside the text
 
@@ -98,7 +98,7 @@ def bill(url: str) -> dict[str, Any]:
 def asks(count: int) -> Iterator[Ask]:
     for number in range(count):
         content = f"{('goal', 'bank')[number % 2]} {number} " + "word " * (number % 17)
-        yield Ask(DIALECT.request(QUESTION, content, PARAMETERS), QUESTION)
+        yield Ask(DIALECT.request(QUESTION, content, PARAMETERS), (QUESTION,))
 
 
 def ask(
@@ -256,8 +256,8 @@ def cpu(count: int) -> None:
     print(f"{used / count * 1000:.2f} ms CPU for an answer, {count:,} answers")
 
 
-def labelling_of(folder: Path, columns: dict[str, list[str]], *, name: str = "t") -> Any:
-    """Write a table, and return how it is labelled."""
+def labelling_of(folder: Path, columns: dict[str, list[str]], *, name: str = "t", signals: int = 1) -> Any:
+    """Write a table, and return how it is labelled, for one signal or several."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
@@ -268,7 +268,7 @@ def labelling_of(folder: Path, columns: dict[str, list[str]], *, name: str = "t"
     write_deltalake(str(folder / name), pa.table(columns))
     options = LlmLabellingOptions.model_validate(
         {
-            "labels": {"sport": "games", "trade": "markets"},
+            **_asked(signals),
             "columns": ["text"],
             "asking": {"model": "stub-2026-11-01", "concurrency": 16},
             "budget": {"tokens": 10**12},
@@ -284,14 +284,19 @@ def labelling_of(folder: Path, columns: dict[str, list[str]], *, name: str = "t"
     )
 
 
-def memory(count: int) -> None:
+def _asked(signals: int) -> dict[str, Any]:
+    labels = {"labels": {"sport": "games", "trade": "markets"}}
+    return labels if signals == 1 else {"signals": {f"signal_{n}": labels for n in range(signals)}}
+
+
+def memory(count: int, signals: int) -> None:
     """Peak memory of a step that takes so many answers out of its journal and its table."""
     from modelmill.language_models.labelling import Attempt
     from modelmill.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as name:
         texts = [f"{('goal', 'bank')[n % 2]} {n} " + "word " * 60 for n in range(count)]
-        labelling = labelling_of(Path(name), {"text": texts})
+        labelling = labelling_of(Path(name), {"text": texts}, signals=signals)
         del texts
         with Workspace.temporary(log=quiet) as workspace:
             began = time.process_time()
@@ -300,7 +305,10 @@ def memory(count: int) -> None:
             labelled = _written(work)
             used = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{labelled:,} rows labelled: {peak:,.0f} MiB at most, {used / count * 1000:.2f} ms CPU a row")
+    print(
+        f"{labelled:,} labels for {count:,} rows: {peak:,.0f} MiB at most, "
+        f"{used / count * 1000:.2f} ms CPU a row"
+    )
 
 
 def quiet(_line: str) -> None:
@@ -320,6 +328,9 @@ def _answer_all(work: Any, folder: Path) -> None:
         "output_tokens": 6,
         "units": 306,
     }
+    said = {name: entry[name] for name in ("status", "label", "probabilities", "text")}
+    if work.planner.together:
+        entry |= {"label": None, "parts": dict.fromkeys(work.planner.together, said)}
     with (folder / "journal.jsonl").open("w") as file:
         for number, key in enumerate(work.plan.sizes):
             file.write(json.dumps({"r": f"x.{number}", "k": key, "c": 2000}) + "\n")
@@ -329,7 +340,7 @@ def _answer_all(work: Any, folder: Path) -> None:
 def _written(work: Any) -> int:
     """Finish a step whose journal has every answer: nothing is sent."""
     work.ask(Remote(Endpoint("http://127.0.0.1:9/v1")))
-    return int(work.written().report.rows_by_llm)
+    return sum(one.rows_by_llm for one in work.written().report.by_signal.values())
 
 
 def injections(count: int) -> None:
@@ -350,7 +361,7 @@ def injections(count: int) -> None:
         server, url = serve(Behaviour(words=WORDS, gullible=True))
         with tempfile.TemporaryDirectory() as name, Workspace.temporary(log=quiet) as workspace:
             labelling = labelling_of(Path(name), {"text": texts})
-            report = label_by_llm(labelling, workspace=workspace, place=Remote(Endpoint(url))).report
+            report: Any = label_by_llm(labelling, workspace=workspace, place=Remote(Endpoint(url))).report
         bodies.append(bill(url)["contents"])
         end(server)
         print(
@@ -402,6 +413,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int)
+    parser.add_argument("--signals", type=int, default=1, help="of memory")
     given = parser.parse_args()
     if given.what == "budget":
         budget_runs(given.runs, given.seed)
@@ -410,7 +422,7 @@ def main() -> None:
     elif given.what == "cpu":
         cpu(given.count or 2_000)
     elif given.what == "memory":
-        memory(given.count or 100_000)
+        memory(given.count or 100_000, given.signals)
     elif given.what == "injections":
         injections(given.count or 1_000)
     else:

@@ -128,14 +128,16 @@ def by_margin(
     from modelmill.language_models.selection import SelectableContent, select_in_rounds
 
     units = [
-        SelectableContent(one.texts[row], (f"{number:06}",), str(one.topics[row]) if number < gold else None)
+        SelectableContent(
+            one.texts[row], (f"{number:06}",), (str(one.topics[row]) if number < gold else None,)
+        )
         for number, row in enumerate(order.tolist())
     ]
     chosen = select_in_rounds(
         units,
         RowSelection(rows=rows),
         ask=ask,
-        label_of=lambda unit: str(one.said[order[int(unit.keys[0])]]),
+        labels_of=lambda unit: [str(one.said[order[int(unit.keys[0])]])],
     )
     return order[[int(key) for key in chosen.inclusion]]
 

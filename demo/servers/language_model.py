@@ -219,8 +219,9 @@ Answer = tuple[dict[str, Any], dict[str, int], tuple[int, int]]
 
 
 def _chat(stub: LanguageModelStub, asked: dict[str, Any], size: int) -> Answer:
-    options = asked["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
-    text = json.dumps({"label": stub.chosen(options, asked["messages"][-1]["content"])})
+    questions = asked["response_format"]["json_schema"]["schema"]["properties"]
+    content = asked["messages"][-1]["content"]
+    text = json.dumps({name: stub.chosen(one["enum"], content) for name, one in questions.items()})
     tokens = (size, len(text) // 4 + 1)
     found: dict[str, Any] = {
         "id": "stub",

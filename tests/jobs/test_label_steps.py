@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from demo.servers.language_model import Behaviour, LanguageModelStub
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, ExpressionError, InputError, TableError
@@ -69,6 +70,39 @@ def test_a_table_is_labelled_logged_and_reused(step: Step, settings: Settings, n
     assert step("label_rows", config, table=news).reused
     built = step("build_dataset", {"text": "body", "labels": ["topic"]}, table=result.outputs["table"])
     assert isinstance(built.outputs["dataset"], DatasetRef)
+
+
+def test_signals_of_a_language_model_are_labels_of_one_dataset_and_votes_of_rules(
+    step: Step, news: TableRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"sport": ["goal", "match", "team"], "trade": ["bank", "share"], "new": ["new"], "old": ["said"]}
+    config = {
+        "columns": ["body"],
+        "signals": {
+            "topic": {"labels": {"sport": "", "trade": ""}, "gold": "topic"},
+            "age": {"labels": {"new": "", "old": ""}},
+        },
+        "asking": {"model": "stub-2026-11-01"},
+        "budget": {"tokens": 10_000_000},
+    }
+    with LanguageModelStub(Behaviour(words=words)) as stub:
+        monkeypatch.setenv("MODELMILL_LLM_URL", stub.url)
+        labelled = step("label_by_llm", config, table=news)
+        assert stub.bill.billed <= 250  # 200 rows, of which 50 with a label by hand in two orders
+    found = read_arrow(labelled.outputs["table"])  # type: ignore[arg-type]
+    assert found.column("age").null_count > 0
+    assert step("label_by_llm", config, table=news).reused
+    functions = {
+        "model": {"when": "topic_answer = 'sport'", "label": "sport"},
+        "money": {"when": "topic_answer = 'trade'", "label": "trade"},
+    }
+    voted = step("label_rows", {"label": "vote", "functions": functions}, table=labelled.outputs["table"])
+    votes = read_arrow(voted.outputs["table"])  # type: ignore[arg-type]
+    assert votes.column("vote").to_pylist() == votes.column("topic_answer").to_pylist()
+    built = step("build_dataset", {"text": "body", "labels": ["topic", "age"]}, table=voted.outputs["table"])
+    rows = read_arrow(built.outputs["dataset"])  # type: ignore[arg-type]
+    assert set(rows.column("topic").to_pylist()) >= {"sport", "trade"}
+    assert set(rows.column("age").to_pylist()) == {"new", "old", None}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import {
   orderOf,
   stepsOf,
 } from "../src/core/pipeline";
-import { formHints, formSchema, limitsOf, scalarOf, spokenSchema } from "../src/core/schema";
+import { firstFields, formHints, formSchema, limitsOf, scalarOf, spokenSchema } from "../src/core/schema";
 import { speak } from "../src/i18n/t";
 import { byHand } from "./byHand";
 
@@ -220,6 +220,12 @@ describe("forms of schemas", () => {
     expect(spokenSchema(schema("Type", "Text", "A description of somebody's."))).toEqual(schema("类型", "文本", "A description of somebody's."));
     speak({});
     expect(spokenSchema(schema("Type", "Text", ""))).toEqual(schema("Type", "Text", ""));
+  });
+
+  it("shows first what is required, and what asks for it", () => {
+    const properties = { labels: { "x-first": true }, columns: {}, signals: { "x-first": true }, seed: { default: 0 } };
+    expect(firstFields({ properties, required: ["columns"] })).toEqual(["columns", "labels", "signals"]);
+    expect(firstFields({})).toEqual([]);
   });
 
   it("limits are words", () => {

@@ -185,7 +185,12 @@ def put_rows_forward(request: PutForward, user: User, session: SessionDep) -> Pu
     if not isinstance(place, str):
         raise InputError("a table's place is text", got=place)
     taken = take_rows(
-        shown_table(place), key=request.key, text=request.text, most=request.rows, version=request.version
+        shown_table(place),
+        key=request.key,
+        text=request.text,
+        most=request.rows,
+        label=request.label,
+        version=request.version,
     )
     queue = LabelQueue.of_fields(
         name=request.name,

@@ -46,31 +46,43 @@ class TakenRows:
     """The labels and suggestions in these rows, the most frequent first."""
 
 
-def what_is_shown(names: Sequence[str]) -> Shown:
+def what_is_shown(names: Sequence[str], label: str = "") -> Shown:
     """Find the label, the suggestion and the reason among the columns of a table.
 
     ``label_rows`` and ``label_by_llm`` name theirs after the label (``topic_suggested``, ``topic_reason``),
     ``rank_label_errors`` has ``suggested_label``, just behind the label's column.
 
     :param names: the table's columns.
+    :param label: which label is asked about, where the table has several; empty, or another one: the first.
     :return: what they are for, where something looks like it.
     """
-    for name in names:
-        stem = name.removesuffix("_suggested")
-        if stem != name and f"{stem}_reason" in names:
-            return Shown(stem, stem if stem in names else None, name, f"{stem}_reason")
+    stems = suggested_labels(names)
+    if stems:
+        stem = label if label in stems else stems[0]
+        return Shown(stem, stem if stem in names else None, f"{stem}_suggested", f"{stem}_reason")
     if "suggested_label" in names and (place := names.index("suggested_label")) > 0:
         return Shown(names[place - 1], names[place - 1], "suggested_label")
     return Shown("")
 
 
-def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None = None) -> TakenRows:
+def suggested_labels(names: Sequence[str]) -> list[str]:
+    """Return the labels for which a table has suggestions with reasons, in the order of its columns."""
+    stems = [name.removesuffix("_suggested") for name in names if name.endswith("_suggested")]
+    return [stem for stem in stems if f"{stem}_reason" in names]
+
+
+def take_rows(
+    uri: str, *, key: str, text: str, most: int, label: str = "", version: int | None = None
+) -> TakenRows:
     """Take the first rows of a table: the most useful ones, where a step has ranked them.
+
+    Where a table has rows for several labels, those are taken that are there for the label asked about.
 
     :param uri: path or URI.
     :param key: column that identifies a row.
     :param text: column that people read.
     :param most: rows to read.
+    :param label: which label, if the table has suggestions for several; empty: the first.
     :param version: version; None: the newest.
     :return: the rows, in the table's order.
     :raises TableError: if the table cannot be read, has no rows, or lacks a column.
@@ -78,7 +90,8 @@ def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None =
     table = open_table(uri, version=version)
     names = [field.name for field in table.schema().fields]
     check_columns(names, [key, text], place=uri)
-    shown = what_is_shown(names)
+    shown = what_is_shown(names, label)
+    several = len(suggested_labels(names)) if f"{shown.name}_rank" in names else 1
     parts = {"text": text} | {
         part: name
         for part, name in (("label", shown.label), ("suggestion", shown.suggestion), ("why", shown.why))
@@ -86,7 +99,10 @@ def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None =
     }
     # Beside these may stand columns of images, for which no server has the memory.
     read = list(dict.fromkeys([key, *parts.values()]))
-    place, at, batch = first_rows(uri, version=table.version(), rows=most, columns=read)
+    if several > 1:
+        place, at, batch = _of_one_label(uri, shown, read, table.version(), most=most, several=several)
+    else:
+        place, at, batch = first_rows(uri, version=table.version(), rows=most, columns=read)
     rows: dict[str, QueueRow] = {}
     counts: dict[str, int] = {}
     keys = key_texts(batch.column(key), key).to_pylist()
@@ -113,6 +129,21 @@ def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None =
         label=shown.name,
         classes=tuple(classes),
     )
+
+
+def _of_one_label(
+    uri: str, shown: Shown, read: Sequence[str], version: int, *, most: int, several: int
+) -> tuple[str, int, pa.RecordBatch]:
+    """Read the rows that are there for one of several labels, in the order of its ranks.
+
+    The table is in the order of each row's best rank: the first rows of one label are among as many of each.
+    """
+    import pyarrow.compute as pc
+
+    columns = list(dict.fromkeys([*read, rank := f"{shown.name}_rank"]))
+    place, at, batch = first_rows(uri, version=version, rows=most * several, columns=columns)
+    ours = batch.filter(pc.is_valid(batch.column(f"{shown.name}_reason")))
+    return place, at, ours.take(pc.sort_indices(ours.column(rank))).slice(0, most)
 
 
 def key_texts(column: pa.Array, name: str) -> pa.Array:

@@ -27,10 +27,10 @@ _POLL = 0.05
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, and the question whose options its answer must be one of."""
+    """A request, and the questions whose options its answers must be one of."""
 
     request: Request
-    question: Question
+    questions: tuple[Question, ...]
 
 
 @dataclass
@@ -195,7 +195,7 @@ class _Run:
 
     def _reply(self, ask: Ask, outcome: RequestOutcome) -> Reply | None:
         if outcome.kind == "answered":
-            return self.asker.dialect.reply(ask.question, outcome.body)
+            return self.asker.dialect.reply_about(ask.questions, outcome.body)
         if outcome.kind == "rejected":
             return Reply("refused", None, text=outcome.detail, usage=Usage(0, 0))
         return None
@@ -278,13 +278,23 @@ def answer_entry(reply: Reply, cost: int | None, reservation: Reservation) -> di
     :return: the entry, as JSON.
     """
     usage = reply.usage
+    entry = {
+        **_said(reply),
+        "model": reply.model,
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+        "units": reservation.cost if cost is None else cost,
+    }
+    parts = (
+        {} if reply.parts is None else {"parts": {name: _said(part) for name, part in reply.parts.items()}}
+    )
+    return entry | parts
+
+
+def _said(reply: Reply) -> dict[str, Any]:
     return {
         "status": reply.status,
         "label": reply.label,
         "probabilities": None if reply.probabilities is None else dict(reply.probabilities),
         "text": reply.text,
-        "model": reply.model,
-        "input_tokens": None if usage is None else usage.input_tokens,
-        "output_tokens": None if usage is None else usage.output_tokens,
-        "units": reservation.cost if cost is None else cost,
     }

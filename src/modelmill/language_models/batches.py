@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -58,8 +58,8 @@ class BatchAsker:
     folder: Path
     """Where the batches of this result are kept, for all its attempts."""
     batching: Batching
-    question_of: Callable[[str], Question]
-    """The question of a key."""
+    questions_of: Callable[[str], Sequence[Question]]
+    """The questions of a key."""
     attempts: int
     """Batches at most that one content goes into."""
     log: Callable[[str], None]
@@ -202,7 +202,7 @@ class BatchAsker:
 
     def _reply(self, line: BatchLine) -> Reply | None:
         if line.status == 200:
-            return self.dialect.reply(self.question_of(line.name), line.body)
+            return self.dialect.reply_about(self.questions_of(line.name), line.body)
         if line.status is not None and 400 <= line.status < 500 and line.status not in (408, 425, 429):
             shown = line.body[:300].decode(errors="replace")  # the cut may go through a letter
             return Reply("refused", None, text=f"status {line.status} {shown}", usage=Usage(0, 0))

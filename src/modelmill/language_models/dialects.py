@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from modelmill.extensions import Extensions
@@ -78,6 +78,8 @@ class Request:
     """Below the endpoint's URL."""
     body: bytes
     """JSON in one spelling: equal questions about equal rows have equal bytes."""
+    readings: int = 1
+    """How often the endpoint reads the body at most: some do so once for each question in it."""
 
     @property
     def key(self) -> str:
@@ -92,7 +94,7 @@ class Reply:
 
     status: ReplyStatus
     label: str | None
-    """One of the question's labels; None if it abstains, or the status is not ``answered``."""
+    """One of the question's labels; None if it abstains, if it is not ``answered``, or if there are parts."""
     probabilities: Mapping[str, float] | None = None
     """By option, where the dialect gives them; they sum to 1."""
     model: str = ""
@@ -101,12 +103,16 @@ class Reply:
     """None: the endpoint did not say."""
     text: str = ""
     """The answer as it came, shortened; of what is refused, why."""
+    parts: Mapping[str, Reply] | None = None
+    """By question, where several were asked; None: there was one, or the status is that of all of them."""
 
 
 class Dialect(ABC):
     """One protocol."""
 
     name: ClassVar[str]
+    takes_several: ClassVar[bool] = False
+    """Whether one request holds several questions: :meth:`request_about` and :meth:`reply_about` say how."""
 
     @abstractmethod
     def request(self, question: Question, content: str, parameters: Parameters) -> Request:
@@ -125,7 +131,7 @@ class Dialect(ABC):
         :param parameters: how it is asked.
         :return: upper bounds.
         """
-        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
+        return Usage(request.readings * (len(request.body) + OVERHEAD_TOKENS), parameters.max_tokens)
 
     @abstractmethod
     def reply(self, question: Question, body: bytes) -> Reply:
@@ -135,6 +141,27 @@ class Dialect(ABC):
         :param body: body of a response with status 200.
         :return: the label, if it is one of the question's.
         """
+
+    def request_about(self, questions: Sequence[Question], content: str, parameters: Parameters) -> Request:
+        """Return the request for one row with all that is asked about it.
+
+        :param questions: one; where the dialect takes several, one or more of different names.
+        :param content: the row, as it is rendered.
+        :param parameters: how it is asked.
+        :return: the request; about one question it is that of :meth:`request`.
+        """
+        (question,) = questions
+        return self.request(question, content, parameters)
+
+    def reply_about(self, questions: Sequence[Question], body: bytes) -> Reply:
+        """Read the answer to a request of :meth:`request_about`.
+
+        :param questions: what was asked.
+        :param body: body of a response with status 200.
+        :return: the label; of several questions one for each, in parts.
+        """
+        (question,) = questions
+        return self.reply(question, body)
 
 
 def canonical(content: object) -> bytes:
@@ -155,9 +182,20 @@ def read_json(text: str | bytes) -> Any:
         raise ValueError("JSON that is nested too deep") from error
 
 
-def prompt_digest(dialect: Dialect, question: Question, parameters: Parameters) -> str:
+def prompt_digest(dialect: Dialect, questions: Sequence[Question], parameters: Parameters) -> str:
     """Return the digest of all that is the same in every request: prompt, schema and parameters."""
-    return dialect.request(question, "", parameters).key
+    return dialect.request_about(questions, "", parameters).key
+
+
+def together(base: Reply, parts: Mapping[str, Reply]) -> Reply:
+    """Return the reply to several questions.
+
+    :param base: what they have in common: model, usage and text.
+    :param parts: by question.
+    :return: ``answered`` if one of them is; else what the first one is.
+    """
+    statuses = [part.status for part in parts.values()]
+    return replace(base, status="answered" if "answered" in statuses else statuses[0], parts=parts)
 
 
 def read_usage(found: object, *, names: tuple[str, str], least: int = 0) -> Usage | None:

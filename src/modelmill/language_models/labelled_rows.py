@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError
 from modelmill.language_models.gold import GoldReport, by_label
+from modelmill.language_models.labelled_columns import label_columns, review_columns
 from modelmill.language_models.plan import PlannedRow
 from modelmill.language_models.votes import Vote
 from modelmill.tables.commits import commit_files, committed_version
@@ -63,22 +64,20 @@ def decide(
     votes: Sequence[Vote],
     gold: GoldReport | None,
     *,
-    inclusion: Mapping[str, float] | None = None,
+    inclusion: Sequence[float | None] | None = None,
 ) -> LabellingOutcome:
     """Make labels of votes. A gold label wins over every vote.
 
     :param rows: of the table, in its order.
     :param votes: one for each row.
     :param gold: which labels are given, and from which score on; None: all of them.
-    :param inclusion: chance of being chosen, by the first key of each row that was chosen; None: all rows are
-        asked about.
+    :param inclusion: chance of each row of being chosen; None for a row that was not chosen. None: all rows
+        are asked about.
     :return: the labels.
     """
     known = {} if gold is None else by_label(gold)
-    outcome = LabellingOutcome(votes=[*votes])
+    outcome = LabellingOutcome(votes=[*votes], inclusion=[*(inclusion or ())])
     for row, vote in zip(rows, votes, strict=True):
-        if inclusion is not None:
-            outcome.inclusion.append(inclusion.get(row.keys[0]) if row.keys else None)
         if row.gold is not None:
             differs = vote.label is not None and vote.label != row.gold
             outcome.rows.append(RowLabel(row.gold, "gold", 1.0, GOLD_DIFFERS if differs else None))
@@ -86,7 +85,7 @@ def decide(
         if not row.keys:
             outcome.abstained["blank"] += 1
             outcome.rows.append(RowLabel(None, None, None))
-        elif inclusion is not None and row.keys[0] not in inclusion:
+        elif inclusion is not None and inclusion[len(outcome.rows)] is None:
             outcome.abstained["not chosen"] += 1
             outcome.votes[len(outcome.rows)] = Vote(None, 0.0)  # an answer of another night plays no part
             outcome.rows.append(RowLabel(None, None, None))
@@ -107,47 +106,38 @@ def decide(
     return outcome
 
 
-def label_columns(label: str, *, selected: bool = False) -> tuple[str, ...]:
-    """Return the columns that a labelled row gets; one more where rows are selected."""
-    columns = (label, f"{label}_source", f"{label}_probability", f"{label}_answer")
-    return (*columns, f"{label}_inclusion") if selected else columns
-
-
-def review_columns(label: str) -> tuple[str, ...]:
-    """Return the columns that a row for review gets."""
-    return tuple(f"{label}_{part}" for part in ("suggested", "suggested_probability", "reason", "rank"))
-
-
 def write_labelled(
-    source: TableRef | DatasetRef, to: str, outcome: LabellingOutcome, *, label: str, transaction: str
+    source: TableRef | DatasetRef, to: str, outcomes: Mapping[str, LabellingOutcome], *, transaction: str
 ) -> TableRef:
-    """Write every row of a table with its label.
+    """Write every row of a table with its labels.
 
-    :param source: the table; a column of the label's name is replaced.
+    :param source: the table; columns of the labels' names are replaced.
     :param to: the table to write.
-    :param outcome: labels, in the table's order.
-    :param label: name of the label column.
+    :param outcomes: labels in the table's order, by name of the label column.
     :param transaction: application transaction id.
     :return: the table.
     :raises TableError: if it cannot be written, or the source has other rows than were planned.
     """
     import pyarrow as pa
 
-    names = label_columns(label, selected=bool(outcome.inclusion))
+    def columns(label: str, outcome: LabellingOutcome, part: slice) -> dict[str, pa.Array]:
+        rows, votes = outcome.rows[part], outcome.votes[part]
+        values = [
+            pa.array([row.label for row in rows], pa.string()),
+            pa.array([row.source for row in rows], pa.string()),
+            pa.array([row.probability for row in rows], pa.float64()),
+            pa.array([vote.label for vote in votes], pa.string()),
+            pa.array(outcome.inclusion[part], pa.float64()),
+        ]
+        names = label_columns(label, selected=bool(outcome.inclusion))
+        return dict(zip(names, values, strict=False))
 
     def labelled() -> Iterator[pa.Table]:
-        for start, batch in _batches(source, outcome):
-            kept = batch.drop_columns([label]) if label in batch.schema.names else batch
-            rows = outcome.rows[start : start + len(batch)]
-            votes = outcome.votes[start : start + len(batch)]
-            values = [
-                pa.array([row.label for row in rows], pa.string()),
-                pa.array([row.source for row in rows], pa.string()),
-                pa.array([row.probability for row in rows], pa.float64()),
-                pa.array([vote.label for vote in votes], pa.string()),
-                pa.array(outcome.inclusion[start : start + len(batch)], pa.float64()),
-            ]
-            yield _with_columns(kept, dict(zip(names, values, strict=False)))
+        for start, batch in _batches(source, _count(outcomes)):
+            found = batch.drop_columns([name for name in batch.schema.names if name in outcomes])
+            for label, outcome in outcomes.items():
+                found = _with_columns(found, columns(label, outcome, slice(start, start + len(batch))))
+            yield found
 
     return _write(labelled(), to, transaction=transaction, source=source)
 
@@ -155,53 +145,78 @@ def write_labelled(
 def write_review(
     source: TableRef | DatasetRef,
     to: str,
-    outcome: LabellingOutcome,
+    outcomes: Mapping[str, LabellingOutcome],
     *,
-    label: str,
     most: int,
     transaction: str,
-) -> tuple[TableRef, int]:
+) -> tuple[TableRef, dict[str, int]]:
     """Write the rows that a person should see, the most useful ones first.
 
     :param source: the table.
     :param to: the table to write.
-    :param outcome: labels, in the table's order.
-    :param label: name of the label column.
-    :param most: rows at most.
+    :param outcomes: labels in the table's order, by name of the label column.
+    :param most: rows at most for each of them.
     :param transaction: application transaction id.
-    :return: the table, and how many rows it has.
+    :return: the table, and how many of its rows are there for each label column. Where a row is there for
+        another one, its columns of this one are null.
     :raises TableError: if it cannot be written.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    places = {REASONS[number]: number for number in range(len(REASONS))}
+    ranks = {label: _ranks(outcome, most) for label, outcome in outcomes.items()}
+    places: dict[int, int] = {}
+    for found in ranks.values():
+        for number, rank in found.items():
+            places[number] = min(rank, places.get(number, rank))
+
+    parts, order = [], []
+    for start, batch in _batches(source, _count(outcomes)):
+        numbers = [number for number in range(start, start + len(batch)) if number in places]
+        order += [places[number] for number in numbers]
+        part = batch.take(pa.array([number - start for number in numbers], pa.int64()))
+        for label, outcome in outcomes.items():
+            part = _with_columns(part, _review_values(label, outcome, ranks[label], numbers))
+        parts.append(part)
+    rows = pa.concat_tables(parts)
+    ranked = sorted(range(len(order)), key=order.__getitem__)
+    ordered = rows.take(pa.array(ranked, pa.int64()))
+    table = _write(iter([ordered]), to, transaction=transaction, source=source)
+    return table, {label: len(found) for label, found in ranks.items()}
+
+
+def _ranks(outcome: LabellingOutcome, most: int) -> dict[int, int]:
+    """Return the rank of each row that is to be reviewed, from 1, by its number."""
+    places = {reason: place for place, reason in enumerate(REASONS)}
     candidates = (
         (places[row.reason], outcome.votes[number].score, number)
         for number, row in enumerate(outcome.rows)
         if row.reason is not None
     )
-    ranks = {number: rank for rank, (*_, number) in enumerate(heapq.nsmallest(most, candidates), 1)}
-
-    parts = []
-    for start, batch in _batches(source, outcome):
-        numbers = [number for number in range(start, start + len(batch)) if number in ranks]
-        votes = [outcome.votes[number] for number in numbers]
-        values = (
-            pa.array([vote.label for vote in votes], pa.string()),
-            pa.array([vote.score if vote.label else None for vote in votes], pa.float64()),
-            pa.array([outcome.rows[number].reason for number in numbers], pa.string()),
-            pa.array([ranks[number] for number in numbers], pa.int64()),
-        )
-        chosen = batch.take(pa.array([number - start for number in numbers], pa.int64()))
-        parts.append(_with_columns(chosen, dict(zip(review_columns(label), values, strict=True))))
-    rows = pa.concat_tables(parts)
-    order = pc.sort_indices(rows.column(review_columns(label)[3]))
-    table = _write(iter([rows.take(order)]), to, transaction=transaction, source=source)
-    return table, rows.num_rows
+    return {number: rank for rank, (*_, number) in enumerate(heapq.nsmallest(most, candidates), 1)}
 
 
-def _batches(source: TableRef | DatasetRef, outcome: LabellingOutcome) -> Iterator[tuple[int, pa.Table]]:
+def _review_values(
+    label: str, outcome: LabellingOutcome, ranks: Mapping[int, int], numbers: Sequence[int]
+) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
+    votes = [outcome.votes[number] if number in ranks else Vote(None, 0.0) for number in numbers]
+    reasons = [outcome.rows[number].reason if number in ranks else None for number in numbers]
+    values = (
+        pa.array([vote.label for vote in votes], pa.string()),
+        pa.array([vote.score if vote.label else None for vote in votes], pa.float64()),
+        pa.array(reasons, pa.string()),
+        pa.array([ranks.get(number) for number in numbers], pa.int64()),
+    )
+    return dict(zip(review_columns(label), values, strict=True))
+
+
+def _count(outcomes: Mapping[str, LabellingOutcome]) -> int:
+    """Return the rows of the table, as they were planned."""
+    return len(next(iter(outcomes.values())).rows)
+
+
+def _batches(source: TableRef | DatasetRef, planned: int) -> Iterator[tuple[int, pa.Table]]:
     import pyarrow as pa
 
     schema = table_schema(source)
@@ -209,10 +224,10 @@ def _batches(source: TableRef | DatasetRef, outcome: LabellingOutcome) -> Iterat
     for batch in scan_arrow(source, columns=schema.names, batch_rows=_FILE_ROWS):
         yield start, pa.Table.from_batches([batch])
         start += len(batch)
-    if start != len(outcome.rows):
+    if start != planned:
         raise TableError(
             f"a table's version must keep its rows while it is labelled ({source})",
-            got=f"{start:,} rows instead of {len(outcome.rows):,}",
+            got=f"{start:,} rows instead of {planned:,}",
             remedy="something has changed its files: restore them",
         )
     if not start:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +20,10 @@ from modelmill.language_models.dialects import DIALECTS, Dialect, Parameters, pr
 from modelmill.language_models.forecast import Forecast, forecast
 from modelmill.language_models.gold import GoldReport, GoldRow, held_to_gold
 from modelmill.language_models.journal import Journal
+from modelmill.language_models.labelled_columns import label_columns, review_columns
 from modelmill.language_models.labelled_rows import (
+    LabellingOutcome,
     decide,
-    label_columns,
-    review_columns,
     write_labelled,
     write_review,
 )
@@ -35,7 +34,14 @@ from modelmill.language_models.places import Place
 from modelmill.language_models.plan import Plan, Planner
 from modelmill.language_models.prices import Tariff
 from modelmill.language_models.rate_limits import RateLimits
-from modelmill.language_models.report import Bill, LlmReport, forecast_line
+from modelmill.language_models.report import (
+    AnyLlmReport,
+    Bill,
+    Labelled,
+    SignalReport,
+    forecast_line,
+    told,
+)
 from modelmill.language_models.selection import SelectableContent, Selected, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
 from modelmill.system.disk import try_write
@@ -62,7 +68,7 @@ class LlmLabelled:
 
     table: TableRef
     disagreements: TableRef
-    report: LlmReport
+    report: AnyLlmReport
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,13 @@ class LlmLabelling:
     fields: Mapping[str, JsonValue] = field(default_factory=dict)
     """More fields of each request than the options have: what answers follow from, too."""
 
-    @property
-    def parameters(self) -> Parameters:
-        """What is the same in every request."""
-        asked = self.options.asking.parameters()
+    def parameters(self, *, questions: int) -> Parameters:
+        """Return what is the same in every request.
+
+        :param questions: how many each request holds.
+        :return: the parameters.
+        """
+        asked = self.options.asking.parameters(questions=questions)
         return replace(asked, body={**asked.body, **self.fields})
 
     @property
@@ -109,8 +118,9 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place)
     table = labelling.table
     options = labelling.options
     check_leaving(table_schema(table), options.columns, place=str(table))
-    if options.gold is not None:
-        check_gold(table, options.gold, options.labels, needed=options.precision is not None)
+    for signal in options.by_name.values():
+        if signal.gold is not None:
+            check_gold(table, signal.gold, signal.labels, needed=signal.precision is not None)
     work = Attempt.of(labelling, workspace)
     if not work.plan.rows:
         raise DatasetError(
@@ -129,16 +139,19 @@ def check_names(labelling: LlmLabelling) -> None:
     """
     options, table = labelling.options, labelling.table
     names = table_schema(table).names
-    check_columns(names, [*options.columns, *([options.gold] if options.gold else [])], place=str(table))
-    mine = label_columns(options.label, selected=options.select is not None)
-    own = {name.lower() for name in (*mine, *review_columns(options.label))}
-    taken = [name for name in names if name.lower() in own and not name == options.label == options.gold]
-    if taken:
-        raise ConfigError(
-            f"the columns of label {options.label!r} must not be in the table ({table})",
-            got=", ".join(taken),
-            remedy="choose another name under label, or name the column under gold if it has labels by hand",
-        )
+    gold = [signal.gold for signal in options.by_name.values() if signal.gold is not None]
+    check_columns(names, [*options.columns, *gold], place=str(table))
+    for label, signal in options.by_name.items():
+        mine = label_columns(label, selected=options.select is not None)
+        own = {name.lower() for name in (*mine, *review_columns(label))}
+        taken = [name for name in names if name.lower() in own and not name == label == signal.gold]
+        if taken:
+            raise ConfigError(
+                f"the columns of label {label!r} must not be in the table ({table})",
+                got=", ".join(taken),
+                remedy="choose another name under label or signals, or name the column under gold if it has "
+                "labels by hand",
+            )
     places = [table_location(place) for place in (labelling.to, labelling.disagreements, labelling.answers)]
     if len({table_location(table.uri), *places}) < 4:
         raise ConfigError(
@@ -166,13 +179,15 @@ class Attempt:
         """Read the table, and plan its requests."""
         options = labelling.options
         dialect: Dialect = DIALECTS.load(options.asking.dialect)()
-        planner = Planner(labelling.table, options, dialect, options.questions(), labelling.parameters)
+        asked = options.questionnaires(together=dialect.takes_several)
+        parameters = labelling.parameters(questions=len(asked[0].questions))  # as many as the others have
+        planner = Planner(labelling.table, options, dialect, asked, parameters)
         tariff = Tariff.of(options.budget, options.prices)
         return cls(labelling, workspace, planner, planner.plan(), tariff)
 
     def ask(self, place: Place) -> None:
         """Ask what is not known, and keep the answers in their table, whatever happens."""
-        self.known = known_answers(self.labelling.answers, self.plan.sizes)
+        self.known = known_answers(self.labelling.answers, self.plan.sizes, together=self.planner.together)
         before = frozenset(self.known)
         with Journal(self.workspace.workdir / "journal", limit=self.tariff.limit) as journal:
             try:
@@ -210,7 +225,7 @@ class Attempt:
                     tariff=self.tariff,
                     folder=self.workspace.workdir / "batches",
                     batching=asking.batch,
-                    question_of=lambda key: planner.questions[self.plan.orders[key]],
+                    questions_of=lambda key: planner.questionnaires[self.plan.numbers[key]].questions,
                     attempts=asking.attempts,
                     log=self.workspace.log,
                 )
@@ -251,8 +266,9 @@ class Attempt:
             self._take_answers(journal)
 
     def _ask_in_rounds(self, asker: AnyAsker, selection: RowSelection, journal: Journal) -> None:
-        units = units_of(self.plan.rows, self.planner.contents())
-        asked, second_round = 0, 2 if any(unit.gold is not None for unit in units) else 1
+        units = units_of(self.plan.signals.values(), self.planner.contents())
+        asked, second_round = 0, 2 if any(unit.has_gold for unit in units) else 1
+        rows = {row.keys[0]: number for number, row in enumerate(self.plan.rows) if row.keys}
 
         def ask(keys: Sequence[str], later: Sequence[str]) -> None:
             nonlocal asked
@@ -271,10 +287,11 @@ class Attempt:
             self._ask_with_pilot(asker, keys, planned, journal)
             asked += 1
 
-        def label_of(unit: SelectableContent) -> str | None:
-            return self._vote(unit.keys).label
+        def labels_of(unit: SelectableContent) -> list[str | None]:
+            number = rows[unit.keys[0]]
+            return [self._vote(name, found[number].keys).label for name, found in self.plan.signals.items()]
 
-        self.selected = select_in_rounds(units, selection, ask=ask, label_of=label_of)
+        self.selected = select_in_rounds(units, selection, ask=ask, labels_of=labels_of)
 
     def _ask_some(self, asker: AnyAsker, keys: Sequence[str]) -> None:
         wanted, done = frozenset(keys), 0
@@ -329,7 +346,7 @@ class Attempt:
             todo,
             answers,
             tariff=self.tariff,
-            max_tokens=self.labelling.options.asking.max_tokens,
+            max_tokens=self.planner.parameters.max_tokens,
             spent=journal.spent.accounted,
         )
 
@@ -344,18 +361,30 @@ class Attempt:
 
     def _origin(self) -> AnswerOrigin:
         parameters, dialect = self.planner.parameters, self.planner.dialect
-        digests = [prompt_digest(dialect, question, parameters) for question in self.planner.questions]
-        prompts = {key: digests[order] for key, order in self.plan.orders.items()}
-        return AnswerOrigin(dialect.name, parameters.model, prompts)
+        digests = [
+            prompt_digest(dialect, asked.questions, parameters) for asked in self.planner.questionnaires
+        ]
+        prompts = {key: digests[number] for key, number in self.plan.numbers.items()}
+        return AnswerOrigin(dialect.name, parameters.model, prompts, self.planner.together)
 
     def _wanted(self) -> frozenset[str]:
         """Return the keys of the requests that rows need; where rows are selected, of those chosen."""
         if self.selected is None:
             return frozenset(self.plan.sizes)
-        chosen = self.selected.inclusion
         return frozenset(
-            key for row in self.plan.rows if row.keys and row.keys[0] in chosen for key in row.keys
+            key
+            for rows in self.plan.signals.values()
+            for row, chance in zip(rows, self._inclusion() or (), strict=True)
+            if chance is not None
+            for key in row.keys
         )
+
+    def _inclusion(self) -> list[float | None] | None:
+        """Return each row's chance of being chosen, None if it was not; None where all are asked about."""
+        if self.selected is None:
+            return None
+        chosen = self.selected.inclusion
+        return [chosen.get(row.keys[0]) if row.keys else None for row in self.plan.rows]
 
     def _bill(self, journal: Journal, before: frozenset[str]) -> Bill:
         spent, show, wanted = journal.spent, self.tariff.shown, self._wanted()
@@ -383,79 +412,79 @@ class Attempt:
                 remedy="what it has answered is kept; try again when it answers",
             )
 
-    def _vote(self, keys: Sequence[str]) -> Vote:
+    def _vote(self, signal: str, keys: Sequence[str]) -> Vote:
         """Return the answers about a row; of what every row is asked, so that scores compare."""
         options = self.labelling.options
         asked = keys[: options.orders]
         if not asked:
             return Vote(None, 0.0)
         failures = [self.tally.unanswered.get(key, "lost") for key in asked if key not in self.known]
-        return vote([self.known.get(key) for key in asked], failures, options.labels)
+        return vote([self._answer(signal, key) for key in asked], failures, options.by_name[signal].labels)
 
-    def _votes(self) -> tuple[list[Vote], GoldReport | None]:
-        options, rows = self.labelling.options, []
+    def _answer(self, signal: str, key: str) -> LabelAnswer | None:
+        known = self.known.get(key)
+        return None if known is None else known.about(signal)
+
+    def _votes(self, signal: str) -> tuple[list[Vote], GoldReport | None]:
+        options, how, rows = self.labelling.options, self.labelling.options.by_name[signal], []
         votes: list[Vote] = []
         seen: set[str] = set()
-        for row in self.plan.rows:
-            answers = [self.known.get(key) for key in row.keys]
-            found = self._vote(row.keys)
+        for row in self.plan.signals[signal]:
+            found = self._vote(signal, row.keys)
             votes.append(found)
             if row.gold is not None and row.keys and row.keys[0] not in seen:
                 seen.add(row.keys[0])
+                answers = [self._answer(signal, key) for key in row.keys]
                 by_order = [answer for answer in answers if answer and answer.status == "answered"]
                 rows.append(GoldRow(row.gold, found, tuple(answer.label for answer in by_order)))
-        if options.gold is None:
+        if how.gold is None:
             return votes, None
         report = held_to_gold(
             rows,
-            tuple(options.labels),
-            precision=options.precision,
+            tuple(how.labels),
+            precision=how.precision,
             doubt=options.doubt,
-            orders=options.all_orders,
+            orders=options.all_orders([signal]),
         )
         return votes, report
+
+    def _outcomes(self) -> tuple[dict[str, LabellingOutcome], dict[str, GoldReport | None]]:
+        """Hold each signal's answers to its gold rows, and make labels of them."""
+        outcomes, golds, inclusion = {}, {}, self._inclusion()
+        for signal, rows in self.plan.signals.items():
+            votes, gold = self._votes(signal)
+            outcomes[signal], golds[signal] = decide(rows, votes, gold, inclusion=inclusion), gold
+        return outcomes, golds
 
     def written(self) -> LlmLabelled:
         """Hold the answers to gold, and write both tables."""
         labelling, options = self.labelling, self.labelling.options
-        votes, gold = self._votes()
-        inclusion = None if self.selected is None else self.selected.inclusion
-        outcome = decide(self.plan.rows, votes, gold, inclusion=inclusion)
-        table = write_labelled(
-            labelling.table,
-            labelling.to,
-            outcome,
-            label=options.label,
-            transaction=labelling.transaction,
-        )
+        outcomes, golds = self._outcomes()
+        table = write_labelled(labelling.table, labelling.to, outcomes, transaction=labelling.transaction)
         disagreements, review = write_review(
             labelling.table,
             labelling.disagreements,
-            outcome,
-            label=options.label,
+            outcomes,
             most=options.review_rows,
             transaction=labelling.transaction,
         )
-        by_gold, by_llm = outcome.counts()
         if self.bill is None:
             raise ValueError("rows are written after they were asked about")
-        report = LlmReport(
+        common = Labelled(
             source=str(labelling.table),
             model=options.asking.model,
             dialect=options.asking.dialect,
             columns=options.columns,
             rows=len(self.plan.rows),
-            rows_gold=by_gold,
-            rows_by_llm=by_llm,
-            abstained=dict(sorted(outcome.abstained.items())),
-            failed=dict(sorted(outcome.failed.items())),
-            labels=dict(sorted(Counter(row.label for row in outcome.rows if row.label).items())),
-            review_rows=review,
             bill=self.bill,
             forecast=self.forecast,
-            gold=gold,
         )
-        counted = by_gold + by_llm + report.rows_abstained + report.rows_failed
-        if counted != report.rows:
-            raise TableError("rows in = labelled + abstained + failed", got=f"{report.rows} and {counted}")
-        return LlmLabelled(table, disagreements, report)
+        reports = {
+            name: SignalReport.of(outcome, review_rows=review[name], gold=golds[name])
+            for name, outcome in outcomes.items()
+        }
+        for name, report in reports.items():
+            if report.rows_counted != common.rows:
+                got = f"{name}: {common.rows} and {report.rows_counted}"
+                raise TableError("rows in = labelled + abstained + failed", got=got)
+        return LlmLabelled(table, disagreements, told(common, reports, several=bool(options.signals)))

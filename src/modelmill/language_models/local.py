@@ -49,6 +49,7 @@ class LocalDialect(SystemOneDialect):
     """Typed decisions by a model of a folder."""
 
     name: ClassVar[str] = "local"
+    takes_several: ClassVar[bool] = False  # the question stands before the row, and is read once for all rows
 
     def request(self, question: Question, content: str, parameters: Parameters) -> Request:
         """See :meth:`Dialect.request`; it needs a letter for each option where letters are scored."""

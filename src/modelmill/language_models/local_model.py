@@ -23,15 +23,14 @@ from modelmill.language_models.options import Asking
 if TYPE_CHECKING:
     from modelmill.models.causal_language_model import CausalLanguageModel, Prefix, Scores
 
-_KEPT_QUESTIONS = 8
-"""As many as a row has orders at most. Each keeps the keys and values of its tokens in memory."""
-
 
 @dataclass(frozen=True)
 class LocalPlace:
     """A folder with a language model."""
 
     folder: Path
+    questions: int = 8
+    """That each row is asked about, with their orders: so many are kept in memory once they are read."""
 
     @property
     def digest(self) -> str:
@@ -47,7 +46,7 @@ class LocalPlace:
         """
         from modelmill.models.causal_language_model import load_causal_language_model
 
-        yield LocalSender(load_causal_language_model(self.folder))
+        yield LocalSender(load_causal_language_model(self.folder), self.questions)
 
     def batch_client(self, asking: Asking) -> Never:
         """Take no batches."""
@@ -77,6 +76,8 @@ class LocalSender:
     """
 
     model: CausalLanguageModel
+    kept: int = 8
+    """Questions that stay read. Each has the keys and values of its tokens in memory."""
     _questions: dict[str, _Read] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -106,7 +107,7 @@ class LocalSender:
         key = json.dumps([asked, body["scoring"], body["calibrated"]])  # the order of the options counts
         found = self._questions.get(key)
         if found is None:
-            while len(self._questions) >= _KEPT_QUESTIONS:
+            while len(self._questions) >= self.kept:
                 del self._questions[next(iter(self._questions))]
             prompt = local_prompt(asked, scoring=body["scoring"])
             answers = tuple(self.model.tokens(answer) for answer in prompt.answers)

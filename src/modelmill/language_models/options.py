@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from modelmill.extensions import NameOf
 from modelmill.language_models.dialects import DIALECTS, Parameters
+from modelmill.language_models.labelled_columns import label_columns, review_columns
 from modelmill.language_models.prices import Prices, SpendingLimit
-from modelmill.language_models.questions import CANNOT_TELL, Question
+from modelmill.language_models.questions import CANNOT_TELL, Question, Questionnaire
 from modelmill.options import Options
 
 
@@ -62,7 +64,9 @@ class Asking(Options):
         "model of a folder, in the step's own process.",
     )
     local: LocalModel | None = Field(None, description="The model that dialect local asks.")
-    max_tokens: int = Field(64, ge=1, le=100_000, description="Tokens of an answer at most.")
+    max_tokens: int = Field(
+        64, ge=1, le=100_000, description="Tokens of an answer at most; about several signals, for each."
+    )
     seed: int = Field(0, description="Sent to the endpoint.")
     body: dict[str, JsonValue] = Field(
         {},
@@ -94,9 +98,14 @@ class Asking(Options):
             raise ValueError("a model of a folder is asked in the step's own process: leave out batch")
         return self
 
-    def parameters(self) -> Parameters:
-        """Return what is the same in every request."""
-        return Parameters(self.model, max_tokens=self.max_tokens, seed=self.seed, body=dict(self.body))
+    def parameters(self, *, questions: int = 1) -> Parameters:
+        """Return what is the same in every request.
+
+        :param questions: how many each request holds.
+        :return: the parameters.
+        """
+        most = self.max_tokens * questions
+        return Parameters(self.model, max_tokens=most, seed=self.seed, body=dict(self.body))
 
 
 class RowSelection(Options):
@@ -113,11 +122,44 @@ class RowSelection(Options):
     )
 
 
+class LlmSignal(Options):
+    """One signal: a question about each row, and what its labels by hand must prove."""
+
+    labels: dict[str, str] = Field(
+        min_length=2, max_length=1000, description="What each label means, by label; may be empty."
+    )
+    instructions: str = Field("", description="What the labels are about, and how to decide.")
+    gold: str | None = Field(
+        None, description="Column with labels by hand, null where there is none; may be the label column."
+    )
+    precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of each label's rows that are right, which the gold rows must prove; labels "
+        "for which they do not are not given. Empty: every answer is a label.",
+    )
+
+
+OF_ONE_SIGNAL = ("labels", "label", "instructions", "gold", "precision")
+"""Options of a step with one signal: with several, each has its own."""
+
+
 class LlmLabellingOptions(Options):
     """What a language model is asked about each row, and which of its answers become labels."""
 
     labels: dict[str, str] = Field(
-        min_length=2, max_length=1000, description="What each label means, by label; may be empty."
+        {},
+        max_length=1000,
+        description="What each label means, by label; may be empty. Of one signal; for several, see signals.",
+        json_schema_extra={"x-first": True},
+    )
+    signals: dict[str, LlmSignal] = Field(
+        {},
+        max_length=64,
+        description="Several signals, by the label column to write, in place of labels, label, instructions, "
+        "gold and precision: where the dialect can, one request asks for all of them.",
+        json_schema_extra={"x-first": True},
     )
     columns: tuple[str, ...] = Field(
         min_length=1, description="Columns that leave for the endpoint; nothing else of a row ever does."
@@ -168,30 +210,92 @@ class LlmLabellingOptions(Options):
         "rows as it lasts for.",
     )
     review_rows: int = Field(
-        10_000, ge=0, description="Rows at most in the table for review, the most useful ones first."
+        10_000,
+        ge=0,
+        description="Rows at most in the table for review, for each signal; the most useful ones first.",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> LlmLabellingOptions:
         if self.budget.money is not None and self.prices is None:
             raise ValueError("a budget of money needs prices: input_per_million and output_per_million")
-        for label in self.labels:
-            if not label.strip() or label == CANNOT_TELL:
-                raise ValueError(f"a label is a text, and not {CANNOT_TELL!r}: {label!r}")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError(f"columns are named once: {', '.join(self.columns)}")
-        if self.gold in self.columns or self.label in self.columns:
-            raise ValueError("the gold column and the label column must not leave: they give the answer away")
-        if self.precision is not None and self.gold is None:
-            raise ValueError("precision is proved on gold rows: name their column under gold")
+        self._check_one_or_several()
+        for name, signal in self.by_name.items():
+            self._check_signal(name, signal)
         return self
 
-    @property
-    def all_orders(self) -> int:
-        """Orders in which gold rows are asked."""
-        return max(self.orders, self.gold_orders) if self.gold is not None else self.orders
+    def _check_one_or_several(self) -> None:
+        if not self.signals:
+            if len(self.labels) < 2:
+                raise ValueError(
+                    "labels are two or more; for several signals, each has its labels under signals"
+                )
+            return
+        fields = LlmLabellingOptions.model_fields
+        both = [name for name in OF_ONE_SIGNAL if getattr(self, name) != fields[name].default]
+        if both:
+            raise ValueError(f"with signals, each signal has its own: leave out {', '.join(both)}")
+        owner: dict[str, str] = {}
+        for name in self.signals:
+            if not name.strip():
+                raise ValueError("a signal has a name: that of the label column to write")
+            for column in (*label_columns(name, selected=True), *review_columns(name)):
+                other = owner.setdefault(column.lower(), name)
+                if other != name:
+                    raise ValueError(f"signals {other!r} and {name!r} would both write the column {column!r}")
 
-    def questions(self) -> tuple[Question, ...]:
-        """Return the question, in each order of its labels."""
-        question = Question(self.label, tuple(self.labels.items()), self.instructions, self.abstain)
-        return tuple(question.ordered(number, of=self.all_orders) for number in range(self.all_orders))
+    def _check_signal(self, name: str, signal: LlmSignal) -> None:
+        for label in signal.labels:
+            if not label.strip() or label == CANNOT_TELL:
+                raise ValueError(f"a label is a text, and not {CANNOT_TELL!r}: {label!r}")
+        if signal.gold in self.columns or name in self.columns:
+            raise ValueError("the gold column and the label column must not leave: they give the answer away")
+        if signal.precision is not None and signal.gold is None:
+            raise ValueError("precision is proved on gold rows: name their column under gold")
+
+    @model_serializer(mode="wrap")
+    def _without_signals(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``signals`` where there is one: the key of its step is as it was before."""
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if name != "signals" or value}
+
+    @property
+    def by_name(self) -> dict[str, LlmSignal]:
+        """Every signal, by its label column."""
+        if self.signals:
+            return dict(self.signals)
+        own = LlmSignal.model_construct(
+            labels=self.labels, instructions=self.instructions, gold=self.gold, precision=self.precision
+        )
+        return {self.label: own}
+
+    def all_orders(self, names: Iterable[str]) -> int:
+        """Return the orders in which gold rows are asked.
+
+        :param names: signals that are asked about in one request.
+        :return: orders; without a gold column, those in which every row is asked.
+        """
+        signals = self.by_name
+        has_gold = any(signals[name].gold is not None for name in names)
+        return max(self.orders, self.gold_orders) if has_gold else self.orders
+
+    def questionnaires(self, *, together: bool) -> tuple[Questionnaire, ...]:
+        """Return what is asked about a row: for each order of the labels, all signals.
+
+        :param together: whether one request holds all signals; else each has its own.
+        :return: those of a request's questions in the order of their numbers, one behind the other.
+        """
+        questions = [
+            Question(name, tuple(signal.labels.items()), signal.instructions, self.abstain)
+            for name, signal in self.by_name.items()
+        ]
+        groups = [questions] if together else [[question] for question in questions]
+        found = []
+        for group in groups:
+            orders = self.all_orders(question.name for question in group)
+            for number in range(orders):
+                ordered = tuple(question.ordered(number, of=orders) for question in group)
+                found.append(Questionnaire(ordered, gold_only=number >= self.orders))
+        return tuple(found)

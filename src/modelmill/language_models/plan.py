@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from modelmill.errors import TableError
 from modelmill.language_models.asker import Ask
 from modelmill.language_models.dialects import Dialect, Parameters
 from modelmill.language_models.options import LlmLabellingOptions
-from modelmill.language_models.questions import Question, rendered
+from modelmill.language_models.questions import Questionnaire, rendered
 from modelmill.tables.reading import scan_arrow
 from modelmill.tokens.contents import BLANKS
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 1_024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """One row."""
+    """What one row needs for one signal."""
 
     keys: tuple[str, ...]
-    """Of its requests, one for each order; empty: there is nothing to ask, since its columns are blank."""
+    """Of its requests, one for each order; empty: there is nothing to ask, since its columns are blank. Where
+    one request asks for several signals, they have the same keys."""
     gold: str | None
 
 
@@ -34,12 +35,17 @@ class PlannedRow:
 class Plan:
     """What the rows of a table need. It keeps no content: that is read again when it is sent."""
 
-    rows: list[PlannedRow] = field(default_factory=list)
-    """In the table's order."""
+    signals: dict[str, list[PlannedRow]]
+    """The rows of each signal, in the table's order."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Input tokens in the worst case, by key."""
-    orders: dict[str, int] = field(default_factory=dict)
-    """Number of the order of the labels, by key."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Number of the questionnaire, by key."""
+
+    @property
+    def rows(self) -> list[PlannedRow]:
+        """Those of the first signal."""
+        return next(iter(self.signals.values()))
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class Planner:
     table: TableRef | DatasetRef
     options: LlmLabellingOptions
     dialect: Dialect
-    questions: tuple[Question, ...]
-    """One for each order."""
+    questionnaires: tuple[Questionnaire, ...]
+    """What is asked about a row."""
     parameters: Parameters
 
     def plan(self) -> Plan:
@@ -59,16 +65,18 @@ class Planner:
         :return: the plan.
         :raises TableError: if the table cannot be read, or has no such column.
         """
-        plan = Plan()
+        plan = Plan({name: [] for name in self.options.by_name})
         for content, gold in self._rows():
-            keys = []
-            for order, ask in enumerate(self._asks(content, gold)):
+            keys: dict[str, tuple[str, ...]] = {}
+            for number, ask in self._asks(content, gold):
                 key = ask.request.key
                 if key not in plan.sizes:
                     plan.sizes[key] = self.dialect.worst_case(ask.request, self.parameters).input_tokens
-                    plan.orders[key] = order
-                keys.append(key)
-            plan.rows.append(PlannedRow(tuple(keys), gold))
+                    plan.numbers[key] = number
+                for question in ask.questions:
+                    keys[question.name] = (*keys.get(question.name, ()), key)
+            for name, rows in plan.signals.items():
+                rows.append(PlannedRow(keys.get(name, ()), gold.get(name)))
         return plan
 
     def asks(self, keys: Container[str]) -> Iterator[Ask]:
@@ -79,33 +87,43 @@ class Planner:
         """
         seen: set[str] = set()
         for content, gold in self._rows():
-            for ask in self._asks(content, gold):
+            for _, ask in self._asks(content, gold):
                 key = ask.request.key
                 if key in keys and key not in seen:
                     seen.add(key)
                     yield ask
 
-    def _asks(self, content: str | None, gold: str | None) -> Iterator[Ask]:
+    def _asks(self, content: str | None, gold: Mapping[str, str]) -> Iterator[tuple[int, Ask]]:
+        """Yield the requests for a row, each with the number of its questionnaire."""
         if content is None:
             return
-        orders = self.options.all_orders if gold is not None else self.options.orders
-        for question in self.questions[:orders]:
-            yield Ask(self.dialect.request(question, content, self.parameters), question)
+        for number, asked in enumerate(self.questionnaires):
+            if asked.gold_only and not any(question.name in gold for question in asked.questions):
+                continue
+            request = self.dialect.request_about(asked.questions, content, self.parameters)
+            yield number, Ask(request, asked.questions)
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """Signals that each request asks for; empty: it asks for one."""
+        names = tuple(question.name for question in self.questionnaires[0].questions)
+        return names if len(names) > 1 else ()
 
     def contents(self) -> Iterator[str | None]:
         """Yield each row as it is rendered, in the table's order; None where there is nothing to ask."""
         for content, _ in self._rows():
             yield content
 
-    def _rows(self) -> Iterator[tuple[str | None, str | None]]:
-        columns, gold = self.options.columns, self.options.gold
-        wanted = [*columns] if gold is None else [*columns, gold]
+    def _rows(self) -> Iterator[tuple[str | None, dict[str, str]]]:
+        """Yield each row as it is rendered, and its labels by hand, by signal."""
+        columns = self.options.columns
+        gold = {name: signal.gold for name, signal in self.options.by_name.items() if signal.gold is not None}
+        wanted = list(dict.fromkeys([*columns, *gold.values()]))
         for batch in scan_arrow(self.table, columns=wanted, batch_rows=_BATCH_ROWS):
-            golds: list[str | None] = [None] * len(batch)
-            if gold is not None:
-                golds = gold_texts(batch.column(gold))
-            for row, label in zip(batch.select(columns).to_pylist(), golds, strict=True):
-                yield rendered(row, columns), label
+            texts = {name: gold_texts(batch.column(column)) for name, column in gold.items()}
+            for place, row in enumerate(batch.select(columns).to_pylist()):
+                labels = {name: text for name, found in texts.items() if (text := found[place]) is not None}
+                yield rendered(row, columns), labels
 
 
 def gold_texts(column: pa.Array) -> list[str | None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from modelmill.language_models.forecast import Forecast
 from modelmill.language_models.gold import GoldReport
+from modelmill.language_models.labelled_rows import LabellingOutcome
 from modelmill.options import Record
+from modelmill.registry.tracking import free_name
 
 
 class Bill(Record):
@@ -33,15 +36,9 @@ class Bill(Record):
     """Answers that did not say what was billed, in this attempt: the worst case counts."""
 
 
-class LlmReport(Record):
-    """Rows in = labelled + abstained + failed."""
+class SignalReport(Record):
+    """One signal. Rows in = labelled + abstained + failed."""
 
-    source: str
-    model: str
-    dialect: str
-    columns: tuple[str, ...]
-    """What has left."""
-    rows: int
     rows_gold: int
     rows_by_llm: int
     abstained: Mapping[str, int]
@@ -52,11 +49,22 @@ class LlmReport(Record):
     labels: Mapping[str, int]
     """Rows with each label, gold ones included."""
     review_rows: int
-    bill: Bill
-    forecast: Forecast | None
-    """Before the bulk of the requests was sent; None if nothing had to be asked."""
     gold: GoldReport | None
     """None without a gold column."""
+
+    @classmethod
+    def of(cls, outcome: LabellingOutcome, *, review_rows: int, gold: GoldReport | None) -> SignalReport:
+        """Return the report of a signal's labels."""
+        by_gold, by_llm = outcome.counts()
+        return cls(
+            rows_gold=by_gold,
+            rows_by_llm=by_llm,
+            abstained=dict(sorted(outcome.abstained.items())),
+            failed=dict(sorted(outcome.failed.items())),
+            labels=dict(sorted(Counter(row.label for row in outcome.rows if row.label).items())),
+            review_rows=review_rows,
+            gold=gold,
+        )
 
     @property
     def rows_abstained(self) -> int:
@@ -68,24 +76,91 @@ class LlmReport(Record):
         """Rows that no answer came for."""
         return sum(self.failed.values())
 
+    @property
+    def rows_counted(self) -> int:
+        """All rows that it says something about."""
+        return self.rows_gold + self.rows_by_llm + self.rows_abstained + self.rows_failed
 
-def metrics(report: LlmReport) -> dict[str, float]:
-    """Return the figures for MLflow."""
-    found = {
+    def figures(self) -> dict[str, float]:
+        """Return its counts, and how right it is on gold rows."""
+        found: dict[str, float] = {
+            "rows_gold": self.rows_gold,
+            "rows_by_llm": self.rows_by_llm,
+            "rows_abstained": self.rows_abstained,
+            "rows_failed": self.rows_failed,
+            "rows_for_review": self.review_rows,
+        }
+        if self.gold is not None and self.gold.accuracy is not None:
+            found |= {"gold_accuracy": self.gold.accuracy, "gold_accuracy_low": self.gold.accuracy_low}
+        return found
+
+
+class Labelled(Record):
+    """What all signals of a step have in common."""
+
+    source: str
+    model: str
+    dialect: str
+    columns: tuple[str, ...]
+    """What has left."""
+    rows: int
+    bill: Bill
+    forecast: Forecast | None
+    """Before the bulk of the requests was sent; None if nothing had to be asked."""
+
+
+class LlmReport(SignalReport, Labelled):
+    """A step with one signal."""
+
+    @property
+    def by_signal(self) -> Mapping[str, SignalReport]:
+        """The signal, without a name."""
+        return {"": self}
+
+
+class LlmReportOfSeveral(Labelled):
+    """A step with several signals."""
+
+    signals: Mapping[str, SignalReport]
+    """By label column."""
+
+    @property
+    def by_signal(self) -> Mapping[str, SignalReport]:
+        """The signals."""
+        return self.signals
+
+
+AnyLlmReport = LlmReport | LlmReportOfSeveral
+
+
+def told(common: Labelled, reports: Mapping[str, SignalReport], *, several: bool) -> AnyLlmReport:
+    """Return the report of a step.
+
+    :param common: what its signals have in common.
+    :param reports: by label column.
+    :param several: whether its configuration has ``signals``, be it one.
+    :return: the report.
+    """
+    shared = dict(common)
+    if several:
+        return LlmReportOfSeveral(**shared, signals=reports)
+    (report,) = reports.values()
+    return LlmReport(**shared, **dict(report))
+
+
+def metrics(report: AnyLlmReport) -> dict[str, float]:
+    """Return the figures for MLflow; those of one of several signals end with its name."""
+    bill = report.bill
+    found: dict[str, float] = {
         "rows": report.rows,
-        "rows_gold": report.rows_gold,
-        "rows_by_llm": report.rows_by_llm,
-        "rows_abstained": report.rows_abstained,
-        "rows_failed": report.rows_failed,
-        "rows_for_review": report.review_rows,
-        f"accounted_{report.bill.unit}": report.bill.accounted,  # forecasts read it: Budget.metric
-        "answers": report.bill.answers,
-        "answers_from_table": report.bill.from_table,
-        "answers_lost": report.bill.lost,
+        f"accounted_{bill.unit}": bill.accounted,  # forecasts read it: Budget.metric
+        "answers": bill.answers,
+        "answers_from_table": bill.from_table,
+        "answers_lost": bill.lost,
     }
-    gold = report.gold
-    if gold is not None and gold.accuracy is not None:
-        found |= {"gold_accuracy": gold.accuracy, "gold_accuracy_low": gold.accuracy_low}
+    for name, signal in report.by_signal.items():
+        for figure, value in signal.figures().items():
+            found[free_name(f"{figure}.{name}" if name else figure, found)] = value
     return {name: float(value) for name, value in found.items()}
 
 
@@ -99,28 +174,34 @@ def forecast_line(forecast: Forecast) -> str:
     )
 
 
-def summary(report: LlmReport) -> Iterator[str]:
+def summary(report: AnyLlmReport) -> Iterator[str]:
     """Yield the report in words.
 
     :param report: the report.
-    :yield: one line each.
+    :yield: one line each; about one of several signals, it begins with its name.
     """
-    yield (
-        f"{report.rows:,} rows = {report.rows_gold:,} gold + {report.rows_by_llm:,} by {report.model} "
-        f"+ {report.rows_abstained:,} abstained + {report.rows_failed:,} failed"
-    )
-    for what, counts in (("abstained", report.abstained), ("failed", report.failed)):
-        if counts:
-            yield f"{what}: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    for name, signal in report.by_signal.items():
+        for line in _count_lines(report, signal):
+            yield f"{name}: {line}" if name else line
     bill = report.bill
     yield (
         f"{bill.requests:,} requests: {bill.from_table:,} answers were there, {bill.answers:,} were paid "
         f"for, {bill.lost:,} lost; accounted {_cost(bill.accounted, bill.unit)} "
         f"of {_cost(bill.budget, bill.unit)}"
     )
-    gold = report.gold
-    if gold is not None:
-        yield from _gold_lines(gold)
+    for name, signal in report.by_signal.items():
+        for line in _gold_lines(signal.gold) if signal.gold is not None else ():
+            yield f"{name}: {line}" if name else line
+
+
+def _count_lines(report: AnyLlmReport, signal: SignalReport) -> Iterator[str]:
+    yield (
+        f"{report.rows:,} rows = {signal.rows_gold:,} gold + {signal.rows_by_llm:,} by {report.model} "
+        f"+ {signal.rows_abstained:,} abstained + {signal.rows_failed:,} failed"
+    )
+    for what, counts in (("abstained", signal.abstained), ("failed", signal.failed)):
+        if counts:
+            yield f"{what}: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
 def _gold_lines(gold: GoldReport) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Which rows to ask about: those that a model of the answers so far is least sure of, and some at random.
 
 The model is TF-IDF with a linear SVM, fitted on the labels that are known; the margin is the difference
-between its two highest scores (of two classes: the distance from the boundary). Uncertainty sampling: D. D.
+between its two highest scores (of two classes: the distance from the boundary). Of several signals each has
+a model, and a row counts for the one that is least sure of it. Uncertainty sampling: D. D.
 Lewis and W. A. Gale, *A sequential algorithm for training text classifiers* (1994).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,13 @@ class SelectableContent:
     content: str
     keys: tuple[str, ...]
     """Of its requests; the first one names it."""
-    gold: str | None
+    gold: tuple[str | None, ...]
+    """Its label by hand, for each signal."""
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether a signal has a label by hand."""
+        return any(label is not None for label in self.gold)
 
 
 @dataclass
@@ -38,20 +45,25 @@ class Selected:
     """By name of the unit: its chance of being chosen in its round; 1 for a margin and for gold."""
 
 
-def units_of(rows: Iterable[PlannedRow], contents: Iterable[str | None]) -> list[SelectableContent]:
+def units_of(
+    signals: Collection[Sequence[PlannedRow]], contents: Iterable[str | None]
+) -> list[SelectableContent]:
     """Return the different contents of a table, in an order that does not depend on the table's.
 
-    :param rows: of the table.
+    :param signals: the rows of the table, for each signal.
     :param contents: of the same rows, as they are rendered.
     :return: the units; a content has a gold label if one of its rows has.
     """
     found: dict[str, SelectableContent] = {}
-    for row, content in zip(rows, contents, strict=True):
-        if not row.keys or content is None:
+    for rows, content in zip(zip(*signals, strict=True), contents, strict=True):
+        if not rows[0].keys or content is None:
             continue
-        known = found.get(row.keys[0])
-        if known is None or (known.gold is None and row.gold is not None):
-            found[row.keys[0]] = SelectableContent(content, row.keys, row.gold)
+        name = rows[0].keys[0]
+        keys, gold = [key for row in rows for key in row.keys], tuple(row.gold for row in rows)
+        if (known := found.get(name)) is not None:
+            keys = [*known.keys, *keys]
+            gold = tuple(old if old is not None else new for old, new in zip(known.gold, gold, strict=True))
+        found[name] = SelectableContent(content, tuple(dict.fromkeys(keys)), gold)
     return [found[name] for name in sorted(found)]  # names are digests: a random order
 
 
@@ -60,7 +72,7 @@ def select_in_rounds(
     options: RowSelection,
     *,
     ask: Callable[[Sequence[str], Sequence[str]], None],
-    label_of: Callable[[SelectableContent], str | None],
+    labels_of: Callable[[SelectableContent], Sequence[str | None]],
 ) -> Selected:
     """Choose and ask, round by round. The same answers lead to the same choice, so a killed run goes on.
 
@@ -68,25 +80,31 @@ def select_in_rounds(
     :param options: how many, and how.
     :param ask: asks the requests with the first keys, unless they are answered. The others stand for what
         later rounds will ask: what would be chosen for them now.
-    :param label_of: the label of a unit that was asked; None if it has none.
+    :param labels_of: the labels of a unit that was asked, one for each signal; None if it has none.
     :return: the units that were chosen, gold ones included.
     """
-    gold = [number for number, unit in enumerate(units) if unit.gold is not None]
-    labels = {number: str(units[number].gold) for number in gold}
+    gold = [number for number, unit in enumerate(units) if unit.has_gold]
     selected = Selected({units[number].keys[0]: 1.0 for number in gold})
-    left = [number for number, unit in enumerate(units) if unit.gold is None]
-    features = _features([unit.content for unit in units])
+    left = [number for number, unit in enumerate(units) if not unit.has_gold]
+    known = _Known(units)
+    for number in gold:
+        known.learn(number, units[number].gold)
 
     def keys_of(numbers: Iterable[int]) -> list[str]:
         return [key for number in numbers for key in units[number].keys]
 
     to_come = min(options.rows, len(left))
     sizes = _sizes(to_come, options.rounds)
-    margins = _margins(features, labels, left)
+    margins = known.margins(left)
     ask(keys_of(gold), keys_of(_choose(left, margins, to_come, share=options.random_share)))
+    if known.is_of_several:  # of a gold row, an answer has what no hand has said
+        for number in gold:
+            known.learn(number, labels_of(units[number]))
+            known.learn(number, units[number].gold)
+        margins = known.margins(left)
     for place, wanted in enumerate(sizes):
         if place:
-            margins = _margins(features, labels, left)
+            margins = known.margins(left)
         chosen = _choose(left, margins, wanted, share=options.random_share)
         to_come -= wanted
         # Nearly what _choose would take of those that are left: in the order of margins, the rest at random.
@@ -94,9 +112,7 @@ def select_in_rounds(
         ask(keys_of(chosen), keys_of([number for number in later if number not in chosen][:to_come]))
         for number, inclusion in chosen.items():
             selected.inclusion[units[number].keys[0]] = inclusion
-            label = label_of(units[number])
-            if label is not None:
-                labels[number] = label
+            known.learn(number, labels_of(units[number]))
         left = [number for number in left if number not in chosen]
     return selected
 
@@ -120,6 +136,42 @@ def _choose(left: Sequence[int], margins: Margins | None, wanted: int, *, share:
     rest = [number for number in left if number not in found]
     # Units are in the order of their digests, so the first ones are a random sample.
     return found | dict.fromkeys(rest[:at_random], at_random / max(1, len(rest)))
+
+
+class _Known:
+    """The labels that are known, for each signal, and what models of them are sure of.
+
+    :param units: all of them.
+    """
+
+    def __init__(self, units: Sequence[SelectableContent]) -> None:
+        self._features = _features([unit.content for unit in units])
+        self._labels: list[dict[int, str]] = [{} for _ in (units[0].gold if units else ())]
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether there are several signals."""
+        return len(self._labels) > 1
+
+    def learn(self, number: int, found: Sequence[str | None]) -> None:
+        """Take the labels of a unit, one for each signal; None says nothing."""
+        for labels, label in zip(self._labels, found, strict=True):
+            if label is not None:
+                labels[number] = label
+
+    def margins(self, left: Sequence[int]) -> Margins | None:
+        """Return how sure the signals are of each unit that is left, the least sure one counting.
+
+        Margins of different signals do not compare, so of several signals their ranks are taken.
+        """
+        each = (_margins(self._features, labels, left) for labels in self._labels)
+        found = [margins for margins in each if margins is not None]
+        if not found:
+            return None
+        if not self.is_of_several:
+            return found[0]
+        ranks = [np.argsort(np.argsort(margins, kind="stable"), kind="stable") for margins in found]
+        return np.asarray(np.min(ranks, axis=0), np.float64)
 
 
 def _margins(features: csr_matrix, labels: Mapping[int, str], left: Sequence[int]) -> Margins | None:

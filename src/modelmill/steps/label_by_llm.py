@@ -98,7 +98,7 @@ def _place(config: LabelByLlmConfig) -> Place:
         return Remote(Endpoint.from_environment())
     folder = Path(local.folder).expanduser()
     check_decoder(folder)
-    return LocalPlace(folder)
+    return LocalPlace(folder, questions=len(config.questionnaires(together=False)))
 
 
 def _fields(config: LabelByLlmConfig, settings: Settings) -> dict[str, JsonValue]:

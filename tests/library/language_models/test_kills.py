@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import pytest
 from demo.servers.language_model import Behaviour, LanguageModelStub
 
 from modelmill.artifacts import TableRef
@@ -54,25 +56,33 @@ OPTIONS = {
 }
 
 
-def start(place: Path, url: str, news: TableRef) -> subprocess.Popen[bytes]:
-    arguments = [str(place), url, news.uri, json.dumps(OPTIONS)]
+SIGNALS = {
+    "topic": {"labels": OPTIONS["labels"], "gold": "gold"},
+    "tone": {"labels": {"goal": "", "share": ""}},
+}
+SEVERAL = {name: value for name, value in OPTIONS.items() if name not in ("labels", "label", "gold")}
+
+
+def start(place: Path, url: str, news: TableRef, options: dict[str, Any]) -> subprocess.Popen[bytes]:
+    arguments = [str(place), url, news.uri, json.dumps(options)]
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stderr=subprocess.PIPE)
 
 
-def test_killed_steps_end_in_the_same_tables(tmp_path: Path, news: TableRef) -> None:
+@pytest.mark.parametrize("options", [OPTIONS, {**SEVERAL, "signals": SIGNALS}], ids=["one", "several"])
+def test_killed_steps_end_in_the_same_tables(options: dict[str, Any], tmp_path: Path, news: TableRef) -> None:
     words = {"sport": ["goal", "match", "team"], "trade": ["bank", "share", "price"]}
     random = Random(1)
     faults = Behaviour(words=words, busy=0.05, lost=0.05, without_usage=0.1, seconds=0.03, seed=2)
     with LanguageModelStub(faults) as stub:
         kills = 0
         for after in (0, 20, 50):
-            worker = start(tmp_path / "killed", stub.url, news)
+            worker = start(tmp_path / "killed", stub.url, news, options)
             while stub.bill.billed < after + random.randint(1, 15) and worker.poll() is None:
                 time.sleep(0.01)
             kills += worker.poll() is None
             os.kill(worker.pid, signal.SIGKILL)
             worker.communicate()
-        last = start(tmp_path / "killed", stub.url, news)
+        last = start(tmp_path / "killed", stub.url, news, options)
         _, said = last.communicate(timeout=120)
         assert last.returncode == 0, said.decode()
         assert kills == 3
@@ -81,7 +91,7 @@ def test_killed_steps_end_in_the_same_tables(tmp_path: Path, news: TableRef) -> 
         again = sum(stub.bill.contents.values()) - len(stub.bill.contents)
         assert again <= bill["lost"] + kills * 4
     with LanguageModelStub(Behaviour(words=words)) as stub:
-        clean = start(tmp_path / "clean", stub.url, news)
+        clean = start(tmp_path / "clean", stub.url, news, options)
         _, said = clean.communicate(timeout=120)
         assert clean.returncode == 0, said.decode()
     for name in ("to", "to_disagreements"):

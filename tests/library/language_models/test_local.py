@@ -24,7 +24,8 @@ from modelmill.language_models.local_model import LocalPlace
 from modelmill.language_models.options import Asking
 from modelmill.language_models.questions import Question
 from modelmill.models.causal_language_model import load_causal_language_model
-from modelmill.steps.label_by_llm import LabelByLlmConfig, LabelByLlmOutputs, check
+from modelmill.steps.label_by_llm import LabelByLlmConfig, LabelByLlmInputs, LabelByLlmOutputs, check
+from modelmill.steps.label_by_llm import run as run_step
 from modelmill.tables.reading import read_arrow
 
 Label = Callable[..., LabelByLlmOutputs]
@@ -111,6 +112,27 @@ def test_rows_are_labelled_without_an_endpoint(
     third = replace(night, step_key="2" * 64, workdir=tmp_path / "third")
     label(news, third, **asked | {"asking": asking(other)})
     assert report(third)["bill"]["answers"] == 80
+
+
+def test_several_signals_are_asked_one_at_a_time(
+    tmp_path: Path, teacher: Path, news: TableRef, label: Label, step_context: StepContext
+) -> None:
+    topic, night = {"labels": LABELS, "gold": "gold"}, replace(step_context, step_key="1" * 64)
+    asked = {"asking": asking(teacher), "abstain": False}
+    alone = read_arrow(label(news, **topic, **asked).table).to_pylist()
+    signals = {"topic": topic, "other": {"labels": {"the": "", "goal": "", "bank": ""}}}
+    config = {"columns": ["body"], "budget": {"tokens": 10_000_000}, "pilot_rows": 10, "signals": signals}
+    found = run_step(
+        LabelByLlmConfig.model_validate({**config, **asked}),
+        LabelByLlmInputs(table=news),
+        replace(night, workdir=tmp_path / "second"),
+    )
+    both = read_arrow(found.table).to_pylist()
+    assert [{name: row[name] for name in alone[0]} for row in both] == alone
+    bill = report(night)["bill"]
+    assert (bill["from_table"], bill["answers"], bill["requests"]) == (80, 60, 140)
+    assert {row["other"] for row in both} <= {"the", "goal", "bank", None}
+    assert report(night)["signals"]["other"]["failed"] == {}
 
 
 def test_the_budget_and_the_models_length_hold(

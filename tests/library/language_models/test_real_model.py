@@ -15,7 +15,8 @@ from demo.servers import LocalLlama, LocalTransformers
 
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
-from modelmill.steps.label_by_llm import LabelByLlmOutputs
+from modelmill.steps.label_by_llm import LabelByLlmConfig, LabelByLlmInputs, LabelByLlmOutputs
+from modelmill.steps.label_by_llm import run as run_step
 from modelmill.tables.reading import read_arrow
 
 ROWS = 24
@@ -49,6 +50,37 @@ def test_a_real_server_is_asked_with_a_schema(
     assert any("the order of the labels changes" in line for line in said)
     print("\n".join(said))
     assert read_arrow(again.table).to_pylist() == found
+
+
+def test_a_real_server_answers_several_signals_in_one_object(
+    tmp_path: Path, news: TableRef, step_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = 12
+    write_deltalake(news.uri, read_arrow(news).slice(0, rows), mode="overwrite")
+    signals = {
+        "topic": {"labels": {"sport": "games", "trade": "markets"}, "gold": "gold"},
+        "mood": {"labels": {"good": "", "bad": "", "neither": ""}, "instructions": "How does it sound?"},
+        "about people": {"labels": {"yes": "", "no": ""}},
+    }
+    asked = {"columns": ["body"], "budget": {"tokens": 10**6}, "asking": {"model": MODEL, "concurrency": 1}}
+    said: list[str] = []
+    with LocalLlama(tmp_path / "llama", prepare_language_model(tmp_path)) as server:
+        monkeypatch.setenv("MODELMILL_LLM_URL", f"{server.url}/v1")
+        outputs = run_step(
+            LabelByLlmConfig.model_validate({**asked, "signals": signals}),
+            LabelByLlmInputs(table=TableRef(uri=news.uri, version=1)),
+            replace(step_context, log=said.append),
+        )
+    print("\n".join(said))
+    path = step_context.run.client.download_artifacts(step_context.run.run_id, "labels.json")
+    report: dict[str, Any] = json.loads(Path(path).read_text())
+    assert (report["bill"]["answers"], report["bill"]["lost"]) == (rows + 4, 0)  # 4 gold rows in two orders
+    found = read_arrow(outputs.table).to_pylist()
+    for name, signal in signals.items():
+        one = report["signals"][name]
+        assert one["failed"] == {}
+        assert one["rows_gold"] + one["rows_by_llm"] + sum(one["abstained"].values()) == rows
+        assert {row[f"{name}_answer"] for row in found} <= {*signal["labels"], None}
 
 
 def test_typed_decisions_of_transformers_own_server(

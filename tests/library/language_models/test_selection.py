@@ -22,19 +22,21 @@ def units(count: int) -> list[SelectableContent]:
         )
         if number % 10 == 0:
             words = ["goal", "bank", "goal", "loan"]
-        found.append(SelectableContent(" ".join([*words, f"n{number}"]), (f"{random.random():.12f}",), None))
+        found.append(
+            SelectableContent(" ".join([*words, f"n{number}"]), (f"{random.random():.12f}",), (None,))
+        )
     return sorted(found, key=lambda unit: unit.keys[0])
 
 
-def label_of(unit: SelectableContent) -> str | None:
-    return "trade" if "bank" in unit.content or "loan" in unit.content else "sport"
+def labels_of(unit: SelectableContent) -> list[str | None]:
+    return ["trade" if "bank" in unit.content or "loan" in unit.content else "sport"]
 
 
 def run(found: Sequence[SelectableContent], **options: float) -> tuple[dict[str, float], list[list[str]]]:
     asked: list[list[str]] = []
     selection = RowSelection.model_validate(options)
     chosen = select_in_rounds(
-        found, selection, ask=lambda keys, _later: asked.append([*keys]), label_of=label_of
+        found, selection, ask=lambda keys, _later: asked.append([*keys]), labels_of=labels_of
     )
     return chosen.inclusion, asked
 
@@ -54,7 +56,7 @@ def test_later_rounds_are_foretold_by_what_would_be_chosen_now() -> None:
     found, told = units(200), list[tuple[int, list[str]]]()
     options = RowSelection(rows=60, rounds=3, random_share=0.0)
     chosen = select_in_rounds(
-        found, options, ask=lambda keys, later: told.append((len(keys), [*later])), label_of=label_of
+        found, options, ask=lambda keys, later: told.append((len(keys), [*later])), labels_of=labels_of
     )
     # Nothing is known before the first round, then the rows between the labels.
     assert [(asked, len(later)) for asked, later in told] == [(0, 60), (20, 40), (20, 20), (20, 0)]
@@ -69,7 +71,7 @@ def test_more_rows_than_there_are_are_all_of_them() -> None:
 
 
 def test_texts_without_words_are_chosen_at_random() -> None:
-    chosen, _ = run([SelectableContent("!", (f"{n}",), None) for n in range(9)], rows=6, rounds=2)
+    chosen, _ = run([SelectableContent("!", (f"{n}",), (None,)) for n in range(9)], rows=6, rounds=2)
     assert len(chosen) == 6
 
 
@@ -80,5 +82,5 @@ def test_equal_contents_are_one_unit_and_gold_counts() -> None:
         PlannedRow(("a",), None),
         PlannedRow(("b", "c"), "x"),
     ]
-    found = units_of(rows, ["two", None, "one", "two"])
-    assert found == [SelectableContent("one", ("a",), None), SelectableContent("two", ("b", "c"), "x")]
+    found = units_of([rows], ["two", None, "one", "two"])
+    assert found == [SelectableContent("one", ("a",), (None,)), SelectableContent("two", ("b", "c"), ("x",))]

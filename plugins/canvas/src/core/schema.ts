@@ -5,6 +5,16 @@ import { t, word } from "../i18n/t";
 
 export type Schema = Record<string, unknown>;
 
+/** Whether a field that has a default stands among the first ones all the same: it, or another, is needed. */
+const FIRST = "x-first";
+
+/** Return the fields that a form shows first: those that are required, and those that ask for it. */
+export function firstFields(schema: Schema): readonly string[] {
+  const properties = isObject(schema.properties) ? Object.entries(schema.properties) : [];
+  const asking = properties.filter(([, property]) => isObject(property) && property[FIRST] === true).map(([name]) => name);
+  return [...(Array.isArray(schema.required) ? schema.required.map(String) : []), ...asking];
+}
+
 /** Whether null is a value of its own. */
 export const NULLABLE = "x-nullable";
 

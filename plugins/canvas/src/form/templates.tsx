@@ -11,7 +11,7 @@ import type {
 import { Plus, X } from "lucide-react";
 import { useState } from "react";
 
-import { type Schema, limitsOf } from "../core/schema";
+import { type Schema, firstFields, limitsOf } from "../core/schema";
 import { plural, t } from "../i18n/t";
 
 function FieldTemplate({ id, label, required, rawErrors, hidden, schema, children }: FieldTemplateProps) {
@@ -47,7 +47,7 @@ function FieldTemplate({ id, label, required, rawErrors, hidden, schema, childre
 
 function ObjectFieldTemplate({ properties, fieldPathId, formData, schema }: ObjectFieldTemplateProps) {
   // Which fields come first is settled when the form opens: a field does not move while it is typed into.
-  const [first] = useState(() => new Set([...(schema.required ?? []), ...Object.keys((formData ?? {}) as object)]));
+  const [first] = useState(() => new Set([...firstFields(schema as Schema), ...Object.keys((formData ?? {}) as object)]));
   if (fieldPathId.path.length > 0) {
     return (
       <Stack gap={0} className="mm-nested">

@@ -114,7 +114,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
       {kind === "number" ? null : field("classes", t("Classes"), t("Separated by commas; empty: the labels and suggestions in the table."))}
       <details className="mm-more">
         <summary>{t("More")}</summary>
-        {field("label", t("What is labelled"), t("Empty: the label that the table has suggestions for."))}
+        {field("label", t("What is labelled"), t("Empty: the first label that the table has suggestions for."))}
         {field("second", t("Second opinion, percent of the rows"), t("Two people label these, and their agreement is shown."))}
         {field("rows", t("Rows"), t("The first rows of the table, {most} at most.", { most: MOST_ROWS.toLocaleString() }))}
       </details>
