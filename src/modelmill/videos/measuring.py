@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.videos import pictures, stretches
+from modelmill.videos.blocks import blockiness
 from modelmill.videos.borders import Borders
-from modelmill.videos.containers import libav
 from modelmill.videos.fingerprints import Fingerprints
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.overlays import Overlays
@@ -64,13 +64,14 @@ def measure(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
 
     :param source: the video.
     :param limits: what it may be.
-    :param options: ``frames_per_second``, ``most``, ``details``: see
+    :param options: ``frames_per_second``, ``most``, ``details``, ``every_frame``: see
         :class:`~modelmill.videos.watching.Sampling`; ``sound``: whether it is listened to; ``measures``: the
         groups of measures that are asked for; ``stills``: width of the pictures that are kept, 0 for none.
     :return: one row: see ``MEASURED`` in :mod:`modelmill.videos.tasks`.
     :raises RefusedVideoError: if no frame can be decoded.
     """
-    sampling = Sampling(**{name: options[name] for name in ("frames_per_second", "most", "details")})
+    named = ("frames_per_second", "most", "details", "every_frame")
+    sampling = Sampling(**{name: options[name] for name in named})
     looking = _Looking(frozenset(options["measures"]))
     stills = Stills(options["stills"]) if options["stills"] else None
 
@@ -97,7 +98,7 @@ class _Looking:
         self._small, self._whole = Scaler(), Scaler()
         self.times: list[float] = []
         self.series: dict[str, list[float | None]] = {name: [] for name in SERIES}
-        self._borders, self._overlays, self._blocks = Borders(), Overlays(), _Blocks()
+        self._borders, self._overlays = Borders(), Overlays()
         self._fingerprints = Fingerprints()
         self._before: pictures.Luma | None = None
 
@@ -136,7 +137,7 @@ class _Looking:
     def _detail(self, frame: VideoFrame) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         bordered = self._asked & {"borders", "overlay", "hashes"}  # of the picture within them
-        if "detail" in self._asked or (bordered and not self._borders.settled):
+        if self._asked & {"detail", "blocks"} or (bordered and not self._borders.settled):
             grey = self._whole.grey(frame)
             self._borders.see(grey)
             if "detail" in self._asked:
@@ -144,8 +145,8 @@ class _Looking:
                 found["blur"] = pictures.blur(middle, pictures.blur_window(grey.shape[1]))
                 found["sharpness"] = pictures.sharpness(middle)
                 found["noise"] = pictures.noise(middle)
-        if "blocks" in self._asked:
-            found["blockiness"] = self._blocks.of(frame)
+            if "blocks" in self._asked:
+                found["blockiness"] = blockiness(grey)
         return found
 
     def row(self, seen: Seen) -> Row:
@@ -181,38 +182,6 @@ class _Looking:
 def _shares(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     width, height = size
     return box[0] / width, box[1] / height, box[2] / width, box[3] / height
-
-
-class _Blocks:
-    """libav's ``blockdetect``: Muijs and Kirenko, A no-reference blocking artifact measure, EUSIPCO 2005."""
-
-    def __init__(self) -> None:
-        self._graph: Any = None
-        self._form: tuple[int, int, str] | None = None
-
-    def of(self, frame: VideoFrame) -> float | None:
-        av = libav()
-        form = (frame.width, frame.height, frame.format.name)
-        if min(frame.width, frame.height) < 64:
-            return None
-        if form != self._form:
-            graph = av.filter.Graph()
-            graph.threads = 1
-            start = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            grey, block, end = graph.add("format", "gray"), graph.add("blockdetect"), graph.add("buffersink")
-            start.link_to(grey)
-            grey.link_to(block)
-            block.link_to(end)
-            graph.configure()
-            self._graph, self._form = graph, form
-        self._graph.vpush(frame)
-        try:
-            found = self._graph.vpull().metadata.get("lavfi.block")
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return None
-        return None if found is None else float(found)
 
 
 def _stretch_at(time: float, intervals: Sequence[Interval]) -> float:

@@ -84,7 +84,7 @@ class Overlays:
         """
         if min(grey.shape) < 2 or (self._count and grey.shape != self._sums["level"].shape):
             return
-        down, across = np.gradient(grey)
+        down, across = _gradient(grey), _gradient(grey.T).T
         found = {
             "down": down,
             "across": across,
@@ -93,7 +93,10 @@ class Overlays:
             "square": grey * grey,
         }
         for name, value in found.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.astype(np.float32)
+            if name in self._sums:
+                self._sums[name] += value
+            else:
+                self._sums[name] = value.astype(np.float32)
         self._count += 1
 
     def found(self, inner: tuple[float, float, float, float]) -> FoundOverlay:
@@ -121,6 +124,15 @@ class Overlays:
         # Edges of the scene that touch an overlay change as much as what is around them: not one with it.
         edges &= spread <= np.maximum(_STILL, _HARDLY * _means_around(spread))
         return _largest(edges, sharp, spread, (left, top), (width, height))
+
+
+def _gradient(grey: Luma) -> Luma:
+    """Return how the lines of a picture differ from one to the next, as ``numpy.gradient`` does."""
+    found = np.empty_like(grey)
+    np.subtract(grey[2:], grey[:-2], out=found[1:-1])
+    found[1:-1] /= 2
+    found[0], found[-1] = grey[1] - grey[0], grey[-1] - grey[-2]
+    return found
 
 
 def _means_around(values: Luma) -> Luma:

@@ -30,8 +30,9 @@ def colourfulness(picture: Picture) -> float:
     """
     red, green, blue = (picture[..., place].astype(np.float32) for place in range(3))
     one, other = red - green, (red + green) / 2 - blue
-    spread = np.hypot(one.std(), other.std())
-    return float(spread + 0.3 * np.hypot(one.mean(), other.mean()))
+    means = [values.mean(keepdims=True) for values in (one, other)]
+    spread = np.hypot(one.std(mean=means[0]), other.std(mean=means[1]))
+    return float(spread + 0.3 * np.hypot(means[0][0, 0], means[1][0, 0]))
 
 
 _CELL = 8
@@ -82,29 +83,30 @@ def text_share(grey: Luma) -> float:
     return float(one_ink.sum()) / filled.size
 
 
-def middle(picture: Picture) -> Luma:
+def middle(picture: Picture) -> Picture:
     """Return the middle of a grey picture: three quarters of each side, 640 pixels at most."""
     parts = []
     for size in picture.shape[:2]:
         length = min(int(size * 0.75) or 1, _MOST_SIDE)
         start = (size - length) // 2
         parts.append(slice(start, start + length))
-    return picture[parts[0], parts[1]].astype(np.float32)
+    return picture[parts[0], parts[1]]
 
 
-def blur(grey: Luma, window: int = 9) -> float | None:
+def blur(grey: Picture, window: int = 9) -> float | None:
     """Return how blurred a picture is: 0 sharp, 1 without any edge.
 
     The picture is blurred again: a sharp one changes much, a blurred one little. Crete, Dolmiere, Ladret and
     Nicolas, The blur effect, SPIE 6492, 2007, with their filter of 9 pixels; here only where there are edges,
     since the steps of a nearly plain surface are those of its quantisation. libav's ``blurdetect`` measures
-    the width of edges, at 35 ms a frame of 720 lines; this takes 4.
+    the width of edges, at 35 ms a frame of 720 lines; this takes 2.
 
-    :param grey: ``(height, width)``, 0 to 255.
+    :param grey: ``(height, width)``.
     :param window: pixels of the filter: see :func:`blur_window`.
     :return: the larger one of both directions; None if there is nothing to compare.
     """
-    found = [_blur_along(one, window) for one in (grey, grey.T)]
+    # Along lines that lie in memory one after the other: across them each pixel is a line away.
+    found = [_blur_along(np.ascontiguousarray(one), window) for one in (grey, grey.T)]
     return max((one for one in found if one is not None), default=None)
 
 
@@ -120,55 +122,64 @@ def blur_window(width: int) -> int:
     return min(max(2 * round((9 * width / 480 - 1) / 2) + 1, 5), 9)
 
 
-_EDGE = 10.0
+_EDGE = 10
 """Grey levels between the ends of the filter, from which there is an edge within it."""
 _EDGES = 0.002
 """Share of the places that have one, below which a picture says nothing."""
 
 
-def _blur_along(grey: Luma, window: int) -> float | None:
+def _blur_along(grey: Picture, window: int) -> float | None:
     if grey.shape[1] < 2 * window:
         return None
     # The difference of two means that lie side by side is that of the ends of both: no mean is needed.
-    ends = np.abs(grey[:, window:] - grey[:, :-window])
-    first = window // 2
-    sharp = np.abs(np.diff(grey[:, first : first + ends.shape[1] + 1], axis=1))
-    edges = ends >= _EDGE
-    if edges.mean() < _EDGES:
+    ends = _apart(grey[:, window:], grey[:, :-window])
+    edges = np.flatnonzero(ends >= _EDGE)
+    if len(edges) / ends.size < _EDGES:
         return None
-    sharp, again = sharp[edges], ends[edges] / window
+    first = window // 2
+    near = grey[:, first : first + ends.shape[1] + 1]
+    steps = _apart(near[:, 1:], near[:, :-1])
+    sharp, again = (found.ravel()[edges].astype(np.float32) for found in (steps, ends))
+    again /= window
     total = float(sharp.sum())
     if total == 0:  # the only edge is beside the part that is compared: a drawing's margin
         return None
     return 1 - float(np.maximum(sharp - again, 0).sum()) / total
 
 
-def sharpness(grey: Luma) -> float:
+def _apart(one: Picture, other: Picture) -> Picture:
+    """Return by how many grey levels pixels differ: in bytes, a quarter of the memory of other numbers."""
+    return np.maximum(one, other) - np.minimum(one, other)
+
+
+def sharpness(grey: Picture) -> float:
     """Return the variance of the Laplacian: large for pictures with fine detail.
 
     Pech-Pacheco and others, Diatom autofocusing in brightfield microscopy, ICPR 2000. libav has none.
 
-    :param grey: ``(height, width)``, 0 to 255.
+    :param grey: ``(height, width)``.
     :return: the variance; 0 for pictures smaller than 3 x 3.
     """
     if min(grey.shape) < 3:
         return 0.0
-    centre = grey[1:-1, 1:-1]
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * centre).var())
+    levels = grey.astype(np.int16)
+    around = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:]
+    around -= 4 * levels[1:-1, 1:-1]
+    return float(around.astype(np.float32).var())
 
 
-def noise(grey: Luma) -> float | None:
+def noise(grey: Picture) -> float | None:
     """Return the standard deviation of noise, in grey levels.
 
     Immerkaer, Fast noise variance estimation, CVIU 64, 1996: a mask that is blind to flat and linear parts.
     libav's ``bitplanenoise`` gives shares of bits, which tell dark pictures from bright ones more than noise.
 
-    :param grey: ``(height, width)``, 0 to 255.
+    :param grey: ``(height, width)``.
     :return: the estimate; None for pictures smaller than 3 x 3.
     """
     if min(grey.shape) < 3:
         return None
-    rows = grey[:-2] - 2 * grey[1:-1] + grey[2:]
+    levels = grey.astype(np.int16)
+    rows = levels[:-2] - 2 * levels[1:-1] + levels[2:]
     masked = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
-    return float(np.sqrt(np.pi / 2) * np.abs(masked).mean() / 6)
+    return float(np.sqrt(np.pi / 2) * np.abs(masked).astype(np.float32).mean() / 6)

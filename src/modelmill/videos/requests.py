@@ -127,6 +127,13 @@ class VideoMeasureOptions(OnlyOptions):
     details: int = Field(
         24, ge=1, description="Of these, frames that are seen at full size: borders, blur, noise, blockiness."
     )
+    every_frame: bool = Field(
+        True,
+        description="Whether cuts, slides, black and frozen stretches are looked for in every frame. false: "
+        "in the frames that are measured alone, and what they do not need is not decoded. That takes less "
+        "processor time; what begins or ends is found one of these frames late, short stretches may be "
+        "missed, and fast motion may count as a cut.",
+    )
     sound: bool = Field(True, description="Whether loudness and silence are measured.")
     measures: tuple[Measures, ...] = Field(
         get_args(Measures),

@@ -189,11 +189,12 @@ TASKS: Mapping[str, VideoTask] = {
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=8,
+            version=9,
             example={
                 "frames_per_second": 10.0,
                 "most": 10,
                 "details": 2,
+                "every_frame": False,
                 "sound": True,
                 "measures": ["exposure", "colour", "motion", "text", "detail", "blocks", "overlay", "hashes"],
                 "stills": 32,

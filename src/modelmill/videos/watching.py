@@ -1,18 +1,20 @@
 """One pass over a video's frames: filters of libav on all of them, pictures of some of them.
 
 All frames are decoded (most clips have one keyframe only, so keyframes alone settle neither slideshows nor
-frozen stretches), scaled to 160 pixels and shown to libav's own filters: there each costs microseconds.
+frozen stretches), scaled to 160 pixels and shown to libav's own filters: there each costs microseconds. Or
+the filters see the sampled frames alone, and what nobody needs is not decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelmill.videos.containers import libav, open_container, own_seconds, video_stream
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
+from modelmill.videos.skipping import Due, Skipping
 from modelmill.videos.sources import Source
 from modelmill.videos.stillness import Stillness
 from modelmill.videos.stills import source_width
@@ -49,6 +51,9 @@ class Sampling:
     """Sampled frames of a video at most; twice as many of one that is longer than it says."""
     details: int = 24
     """Sampled frames that are also seen at full size."""
+    every_frame: bool = True
+    """Whether libav's filters see all frames; else they see the sampled ones alone: what begins and ends is
+    found up to a sample late, and what is shorter than two samples may be missed."""
 
 
 @dataclass
@@ -59,9 +64,9 @@ class Seen:
     """Of the first frame as it is shown, in pixels; a stream may change its size."""
     height: int
     times: list[float] = field(default_factory=list)
-    """Of all frames."""
+    """Of all frames that the filters saw."""
     differences: list[float] = field(default_factory=list)
-    """Mean absolute difference of each frame to the one before, 0 to 100, at 160 pixels."""
+    """Mean absolute difference of each of them to the one before, 0 to 100, at 160 pixels."""
     cuts: list[float] = field(default_factory=list)
     frozen: list[Interval] = field(default_factory=list)
     """Without what is black: that stands still, too."""
@@ -105,46 +110,47 @@ def watch(
         detail_step = max(declared / sampling.details, step)
         seen, filters = Seen(stream.codec_context.width, stream.codec_context.height), _Filters()
         seen.source_width, upright = source_width(container.metadata), Upright()
-        first: float | None = None
         if seen.source_width is not None:
-            step, first = 0.0, 0.0
-        next_sample, next_detail, taken = 0.0, 0.0, 0
-        for frame in _decoded(container, stream, seen):
-            time = len(seen.times) / 25 if frame.time is None else float(frame.time)
-            if first is None:
-                first = time
+            step = 0.0
+        skipping = Skipping(step) if step and not sampling.every_frame else None
+        frames = _timed(_decoded(container, stream, seen, skipping), None if step else 0.0, skipping)
+        due, details, taken = Due(step), Due(0.0), 0
+        for time, frame in frames:
+            sampled = taken < 2 * sampling.most and due.take(time)
+            if not sampled and not sampling.every_frame:
+                continue
             if not seen.times:
                 sides = (frame.width, frame.height)
                 seen.width, seen.height = sides[::-1] if is_lying(frame.rotation) else sides
-            time -= first
             cuts = len(seen.cuts)
             filters.see(frame, time, seen)
             if cut is not None and len(seen.cuts) > cuts:
                 cut(time)
-            if time >= next_sample - 1e-6 and taken < 2 * sampling.most:
-                detail = time >= next_detail - 1e-6
-                next_detail = time + detail_step if detail else next_detail
-                next_sample, taken = max(next_sample + step, time + step / 2), taken + 1
+            if sampled:
+                detail = details.is_due(time)
+                details.at = time + detail_step if detail else details.at
+                taken += 1
                 look(time, upright.of(frame), detail)
-        own = own_seconds(container, stream)
-        if own is not None and seen.times and max(seen.times) <= own < seen.end:
-            seen.end = own  # frames that come at odd times may be said to last longer than they do
+        seen.end = _end(seen, own_seconds(container, stream), skipping)
         filters.end(seen)
     if not seen.times:
         raise RefusedVideoError("no_frames")
     return seen
 
 
-def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
+def _decoded(container: Any, stream: Any, seen: Seen, skipping: Skipping | None) -> Any:
     """Yield the frames; what the decoder cannot read is counted and passed over."""
-    av = libav()
-    row = 0
+    av, codec = libav(), stream.codec_context
+    row, left_out = 0, False
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
             if packet is None:
                 return
+            if skipping is not None and skipping.may(packet, _USUAL_SECONDS) != left_out:
+                left_out = not left_out
+                codec.skip_frame = "NONREF" if left_out else "DEFAULT"
             frames = packet.decode()
         except av.error.FFmpegError:
             seen.errors += 1
@@ -154,6 +160,29 @@ def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
             continue
         row = 0
         yield from (frame for frame in frames if frame.width and frame.height)
+
+
+def _end(seen: Seen, own: float | None, skipping: Skipping | None) -> float:
+    """Return when a video ends: after its last frame, but not after what its stream says."""
+    last, end = max(seen.times, default=0.0), seen.end
+    if skipping is not None:  # the filters have not seen the last ones
+        last, end = max(last, skipping.last), max(end, skipping.end)
+    if own is not None and seen.times and last <= own < end:
+        return own  # frames that come at odd times may be said to last longer than they do
+    return end
+
+
+def _timed(
+    frames: Iterable[VideoFrame], first: float | None, skipping: Skipping | None
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Yield the frames with their times, in seconds from the first frame, or from ``first``."""
+    for number, frame in enumerate(frames):
+        time = number / 25 if frame.time is None else float(frame.time)
+        if first is None:
+            first = time
+            if skipping is not None:
+                skipping.begin(first)
+        yield time - first, frame
 
 
 class _Filters:
