@@ -69,6 +69,7 @@ class Skipping:
 
         :param packet: the next packet of the stream.
         :param usual: seconds for which a frame is shown that does not say so.
+        :return: whether it may; never for a packet without a time.
         """
         if packet.pts is None or not packet.time_base:
             return False  # a frame without a time, or the end of the stream
