@@ -73,6 +73,7 @@ def _on_a_grid(profile: Numbers) -> float:
     """Return by how much the steps of the strongest grid are stronger than the others.
 
     :param profile: mean strength of each step, from the one behind the fourth line on.
+    :return: their ratio, about 1 where there is no grid.
     """
     on, counts = _grids(len(profile))
     beside = np.pad(profile, 1)
