@@ -90,7 +90,9 @@ def test_what_made_a_model_replaces_no_draft_unasked(page: Page, pipelines: Path
 
 
 def test_what_is_not_yaml_yet_is_kept(page: Page, pipelines: Path) -> None:
-    page.goto(f"{CANVAS}/small")
+    text = (pipelines / "small.yaml").read_text()
+    (pipelines / "typed.yaml").write_text(text.replace("pipeline: small", "pipeline: typed"))
+    page.goto(f"{CANVAS}/typed")
     page.locator("[data-step=dataset] .mm-node-head").click()
     page.locator(".mm-inspector summary").click()
     field = page.get_by_label("Label Kinds", exact=True)
@@ -107,7 +109,7 @@ def test_what_is_not_yaml_yet_is_kept(page: Page, pipelines: Path) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".mm-notice")).to_contain_text("Saved")
-    assert "label_kinds" not in (pipelines / "small.yaml").read_text()
+    assert "label_kinds" not in (pipelines / "typed.yaml").read_text()
     problems.get_by_role("button", name="desks · label_kinds").click()
     expect(field).to_have_value("desk: {")
     field.fill("desk: class")
