@@ -55,7 +55,12 @@ def _loaded(asked: Sequence[str]) -> dict[str, Work]:
     """
     av = libav()
     parts = (part.name for part in pkgutil.walk_packages(av.__path__, "av."))
-    for module in (*(part for part in parts if "__main__" not in part), "encodings.idna", "numpy.fft"):
+    for module in (
+        *(part for part in parts if "__main__" not in part),
+        "encodings.idna",
+        "numpy.fft",
+        "numpy.ma",
+    ):
         import_module(module)
     from PIL import Image
 

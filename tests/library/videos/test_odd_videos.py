@@ -265,3 +265,14 @@ def test_frames_of_a_turned_video_stand_upright(process: LimitedProcess, tmp_pat
     frame = work(process, "extract", lying, _EXTRACT)
     found = np.asarray(Image.open(io.BytesIO(frame["jpeg"])).convert("L"))
     assert found[:40].mean() > 200 > 100 > found[-40:].mean()
+
+
+def test_frames_with_borders_are_extracted_by_a_process_of_their_own(tmp_path: Path) -> None:
+    """NumPy imports some of its parts when they are first needed: with a video open, it may not."""
+    scene = moving(1, (320, 240))
+    frames = [scene(number) for number in range(25)]
+    for frame in frames:
+        frame[:24] = frame[-24:] = 0
+    path = write(tmp_path / "letterbox.mp4", frames)
+    with LimitedProcess(VideoLimits(), tasks=("extract",)) as process:
+        assert work(process, "extract", path, _EXTRACT)["jpeg"]
