@@ -88,8 +88,10 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
     :return: the document.
     :raises DocumentError: of that class, if it is not YAML.
     """
-    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+    try:
         return _parsed(_FastLoader, text)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        refusal = failure
     # JSON writes a character beyond U+FFFF as two escapes, which YAML refuses.
     whole = _SURROGATES.sub(_one_character, text)
     if half := _HALF_CHARACTER.search(whole):
@@ -97,11 +99,11 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
         place = whole.rfind("\n", 0, half.start(1))
         problem = Problem(whole.count("\n", 0, half.start(1)) + 1, half.start(1) - place, "", message)
         raise error([problem], source=source)
-    try:
-        return _parsed(_FastLoader, whole)
-    except (yaml.YAMLError, ValueError, RecursionError) as failure:
-        if len(whole) > _MOST_READ_SLOWLY:
-            raise error([_syntax_problem(failure)], source=source) from failure
+    if whole != text:
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+            return _parsed(_FastLoader, whole)
+    if len(whole) > _MOST_READ_SLOWLY:
+        raise error([_syntax_problem(refusal)], source=source) from refusal
     # What the fast reader refuses is read again by the slow one, whose messages say more.
     try:
         return _parsed(_SlowLoader, whole)

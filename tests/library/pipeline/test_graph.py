@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,8 +33,7 @@ def test_a_cycle_is_read_in_the_order_of_the_steps() -> None:
     assert shown(cycle_in({"a": {"c"}, "b": {"a"}, "c": {"b"}})) == "b -> c -> a -> b"
 
 
-def test_a_long_chain_takes_no_time() -> None:
-    needs = {"n0": set[str](), **{f"n{number}": {f"n{number - 1}"} for number in range(1, 20_000)}}
-    began = time.process_time()
-    assert len(ordered(needs)) == 20_000
-    assert time.process_time() - began < 2
+@pytest.mark.timeout(60)  # round by round it takes hours
+def test_a_long_chain_is_ordered_in_one_walk() -> None:
+    needs = {"n0": set[str](), **{f"n{number}": {f"n{number - 1}"} for number in range(1, 100_000)}}
+    assert len(ordered(needs)) == 100_000

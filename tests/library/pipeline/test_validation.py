@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import string
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.documents import parsing
 from modelmill.errors import ConfigError, PipelineError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.request import StepRequest
@@ -267,6 +267,7 @@ def test_aliases_count_wherever_they_are(text: str, problem: str) -> None:
         parse_pipeline(text)
 
 
+@pytest.mark.timeout(60)  # each name beside each other takes minutes
 def test_thousands_of_names_that_are_unknown_and_alike_are_told_at_once() -> None:
     chance = random.Random(0)
     names = ["s" + "".join(chance.choices("abcdefgh", k=50)) for _ in range(1_600)]
@@ -274,26 +275,24 @@ def test_thousands_of_names_that_are_unknown_and_alike_are_told_at_once() -> Non
         f"  {name}: {{component: evaluate, inputs: {{models: [{other}.model]}}}}"
         for name, other in zip(names[:800], names[800:], strict=True)
     ]
-    began = time.process_time()
     problems = check_text("\n".join(["pipeline: x", "steps:", *steps]))[2]
-    assert time.process_time() - began < 10
     assert sum("got '" in problem.message for problem in problems) >= 800
 
 
+@pytest.mark.timeout(60)  # a search for the end from each beginning takes minutes
 @pytest.mark.parametrize("text", ["${" * 200_000, "$" * 400_000, "${a" * 100_000 + "}"])
 def test_placeholders_without_an_end_are_found_to_be_none_at_once(text: str) -> None:
-    began = time.process_time()
     problems = check_text(
         f'pipeline: x\nsteps: {{s: {{component: delta_table, config: {{uri: "{text}"}}}}}}'
     )[2]
-    assert time.process_time() - began < 10
     assert all(len(problem.message) < 1_000 for problem in problems)
 
 
-def test_a_long_text_that_is_no_yaml_is_refused_at_once() -> None:
-    began = time.process_time()
+def test_a_long_text_that_is_no_yaml_is_never_read_by_the_slow_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parsing, "_SlowLoader", None)
     (problem,) = problems_of("a: [" + "x," * 490_000 + "\n\t{")
-    assert time.process_time() - began < 5
     assert "the text must be YAML; " in problem
 
 
