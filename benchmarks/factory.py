@@ -4,9 +4,10 @@
 
 `floor`: what Airflow itself takes for tasks that do nothing: a DAG of `EmptyOperator`, which the scheduler
 ends, and one whose tasks begin and end in the triggerer. `night`: one pipeline on one trunk, with the copies
-of a group for each signal; two nights in one process, then Airflow (LocalExecutor, SQLite) beside a real
-MLflow server. `parse`: as many small pipelines, read as Airflow's DAG processor does. CPU seconds are those
-of all processes of a server, and of what it has started, read from the kernel. `--plain` takes Airflow's own
+of a group for each signal; two nights in one process, one by `modelmill run`, then Airflow (LocalExecutor,
+SQLite) beside a real MLflow server. `seed`: the two nights in one process alone, in `--folder`, where `night`
+finds them. `parse`: as many small pipelines, read as Airflow's DAG processor does. CPU seconds are those of
+all processes of a server, and of what it has started, read from the kernel. `--plain` takes Airflow's own
 triggerer instead of `python -m modelmill_operators triggerer`.
 """
 
@@ -26,14 +27,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 from benchmarks.factory_pipeline import ROWS, STEPS, pipeline_text, write_base_model, write_rows
-from benchmarks.night import DAG_FILE, cpu_of_step_servers, run_once
+from benchmarks.night import DAG_FILE, cpu_of_step_servers, run_locally, run_once
 
 if TYPE_CHECKING:
     from demo.servers import LocalAirflow
     from demo.servers.airflow_client import AirflowClient
 
 CHANGED = 5
-PARTS = ("floor", "night", "parse")
+PARTS = ("floor", "seed", "night", "parse")
 SERVERS = ("scheduler", "triggerer", "dag processor", "api server", "mlflow")
 COLUMNS = (*SERVERS, "workers", "steps")
 FLOOR_FILE = """
@@ -158,27 +159,54 @@ def floor(folder: Path, tasks: int) -> None:
             row(f"floor: {tasks} tasks, {what}", client, dag_id, tasks)
 
 
-def nights(folder: Path, signals: int, *, plain: bool) -> None:
-    """Run the pipeline twice, and then three nights of it in Airflow."""
+def seed(folder: Path, signals: int) -> None:
+    """Make the tables, and run the pipeline twice in one process, unless the folder has them from before."""
     from demo.servers import LocalMlflow
 
-    folder.mkdir()
+    if (folder / "seeded").exists():
+        return
+    folder.mkdir(parents=True)
     write_base_model(folder / "base")
     for signal in range(signals):
         write_rows(folder, signal)
-    (folder / "pipelines").mkdir()
-    path = folder / "pipelines" / "factory.yaml"
+    path = pipeline_file(folder)
+    path.parent.mkdir()
     path.write_text(pipeline_text("factory", signals, folder))
-    os.environ |= {"MODELMILL_HOME": str(folder / "home"), "MODELMILL_PIPELINES": str(path.parent)}
+    with LocalMlflow(folder / "mlflow") as mlflow:
+        began = time.monotonic()
+        command = [sys.executable, "-m", "benchmarks.factory", "--twice", str(path)]
+        environment = {**os.environ, **home_of(folder), "MLFLOW_TRACKING_URI": mlflow.url}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    seconds = time.monotonic() - began
+    print(f"\nfirst two nights of {signals} signals, in one process: {seconds:.0f} s\n", flush=True)
+    (folder / "seeded").touch()
+
+
+def pipeline_file(folder: Path) -> Path:
+    """Return where the pipeline lies."""
+    return folder / "pipelines" / "factory.yaml"
+
+
+def home_of(folder: Path) -> dict[str, str]:
+    """Return the variables that say where everything lies."""
+    return {"MODELMILL_HOME": str(folder / "home"), "MODELMILL_PIPELINES": str(folder / "pipelines")}
+
+
+def nights(folder: Path, signals: int, *, plain: bool) -> None:
+    """Run the pipeline twice, then a night of it by ``modelmill run``, and three in Airflow."""
+    from demo.servers import LocalMlflow
+
+    seed(folder, signals)
+    os.environ |= home_of(folder)
     dags, tasks = folder / "dags", 1 + STEPS * signals
     dags.mkdir()
     (dags / "pipelines.py").write_text(DAG_FILE)
     with LocalMlflow(folder / "mlflow") as mlflow:
         os.environ["MLFLOW_TRACKING_URI"] = mlflow.url
-        began = time.monotonic()
-        seed = [sys.executable, "-m", "benchmarks.factory", "--seed", str(path)]
-        subprocess.run(seed, check=True, stdout=subprocess.DEVNULL)
-        print(f"\nfirst two nights of {signals} signals, in one process: {time.monotonic() - began:.0f} s\n")
+        print("| night | wall s | CPU s | CPU s a step | steps |\n|" + " --- |" * 5)
+        load = os.getloadavg()[0]
+        run_locally(pipeline_file(folder), f"{signals} signals, nothing changed; load {load:.1f}", tasks)
+        print(flush=True)
         print_header()
         with airflow_of(folder, dags, plain=plain) as airflow, closing(airflow.client()) as client:
             airflow.warm_up(timeout=60)
@@ -217,19 +245,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--signals", type=int, default=20)
     parser.add_argument("--tasks", type=int, default=300, help="of the DAGs that do nothing")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=("floor", "night", "parse"))
     parser.add_argument("--plain", action="store_true", help="take Airflow's own triggerer")
-    parser.add_argument("--seed", metavar="PIPELINE", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="of `seed` and `night`, which stays; a new one that goes")
+    parser.add_argument("--twice", metavar="PIPELINE", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.seed:
-        run_once(options.seed)
-        run_once(options.seed)  # the gates see the new champions: from the third night on nothing changes
+    if options.twice:
+        run_once(options.twice)
+        run_once(options.twice)  # the gates see the new champions: from the third night on nothing changes
         return
     with tempfile.TemporaryDirectory(prefix="modelmill-factory-") as place:
         os.environ["AIRFLOW_HOME"] = f"{place}/none"
+        kept = options.folder or Path(place) / "night"
         parts: Mapping[str, Callable[[], None]] = {
             "floor": lambda: (print_header(), floor(Path(place) / "floor", options.tasks))[1],
-            "night": lambda: nights(Path(place) / "night", options.signals, plain=options.plain),
+            "seed": lambda: seed(kept, options.signals),
+            "night": lambda: nights(kept, options.signals, plain=options.plain),
             "parse": lambda: parse(Path(place) / "parse", options.signals),
         }
         for part in options.parts:

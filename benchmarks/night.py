@@ -164,9 +164,14 @@ def nights(
             measured(f"{what}, {signals} signals", night, signals)
 
 
-def run_locally(folder: Path, signals: int) -> None:
-    """Measure the command line on the night in which nothing has changed."""
-    command = [sys.executable, "-m", "modelmill", "run", str(folder / "night" / "night.json"), "--json"]
+def run_locally(pipeline: Path, name: str, tasks: int) -> None:
+    """Measure the command line on the night in which nothing has changed, and print a row as for Airflow.
+
+    :param pipeline: its file.
+    :param name: what the row says of it.
+    :param tasks: its steps.
+    """
+    command = [sys.executable, "-m", "modelmill", "run", str(pipeline), "--json"]
 
     def work() -> str:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -178,7 +183,7 @@ def run_locally(folder: Path, signals: int) -> None:
     began, how = time.monotonic(), list[str]()
     cpu = children_too(lambda: how.append(work()))
     wall = time.monotonic() - began
-    print(f"| `modelmill run`, {signals} signals | {wall:.1f} | {cpu:.1f} | {cpu / signals:.2f} | {how[0]} |")
+    print(f"| `modelmill run`, {name} | {wall:.1f} | {cpu:.1f} | {cpu / tasks:.3f} | {how[0]} |", flush=True)
 
 
 def main() -> None:
@@ -214,7 +219,8 @@ def main() -> None:
             print("| night | wall s | CPU s | CPU s a signal | tasks |\n| --- | --- | --- | --- | --- |")
             if options.before:
                 nights(folder, "before", options.before, {"nothing changed, before": lambda: None}, ask=False)
-            run_locally(folder, options.signals)
+            pipeline = folder / "night" / "night.json"
+            run_locally(pipeline, f"{options.signals} signals", options.signals)
             runs: dict[str, Callable[[], object]] = {
                 "nothing changed": lambda: None,
                 f"{CHANGED} changed": lambda: [write_rows(folder, signal) for signal in range(CHANGED)],

@@ -64,19 +64,20 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     Of two files with the same pipeline name, the one whose file name is the pipeline's name keeps it, else
     the first; the other one is reported as invalid.
 
-    A task's process needs one DAG, and says which (:func:`airflow.sdk.get_parsing_context`): where the file
-    has that name, no other is read.
+    A task's process needs one task of one DAG, and says which (:func:`airflow.sdk.get_parsing_context`):
+    where the file has that name, no other is read, and of its tasks there are that one and those around it.
 
     :param folder: local folder or fsspec URL.
     :return: DAGs by id, in the order of the ids.
     :raises ConfigError: if there is no such folder.
     """
-    wanted = get_parsing_context().dag_id
+    context = get_parsing_context()
+    wanted = context.dag_id
     if wanted is not None:
         own = read_file_of(str(folder), wanted)
         if own and own.spec:
             with contextlib.suppress(Exception):  # all of them together say what is wrong
-                return {wanted: build_dag(own.spec)}
+                return {wanted: build_dag(own.spec, task=context.task_id)}
     valid, invalid = read_folder(str(folder))
     dags: dict[str, DAG] = {}
     watched = {uri for file in valid.values() if file.spec for uri in _watched(file.spec)}
@@ -92,11 +93,13 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     return {dag_id: dags[dag_id] for dag_id in sorted(dags)}
 
 
-def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
+def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = (), task: str | None = None) -> DAG:
     """Return the DAG of a pipeline.
 
     :param spec: a valid pipeline.
     :param watched: asset URIs of the tables that other pipelines wait for.
+    :param task: the only task that will run, which needs few others. None, or one that the pipeline does not
+        have: all of them are there.
     :return: the DAG.
     :raises ConfigError: if its schedule names no times, or a table whose parameter has no value.
     """
@@ -121,9 +124,30 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         auto_register=False,  # one that turns out to be impossible must not stand beside its invalid twin
     ) as dag:
         tasks = _Tasks(expansion, defaults, asset_of)
+        needed = _needed(expansion, task)
         for name in expansion.spec.order():
-            tasks.add(name)
+            if name in needed:
+                tasks.add(name)
     return dag
+
+
+def _needed(expansion: Expansion, task: str | None) -> set[str]:
+    """Return what a task's process needs: of hundreds of signals, the steps of one.
+
+    The task and all before it, since they make its inputs; those right after it, and what these need, since
+    Airflow's OpenLineage provider names the tasks on both sides.
+    """
+    needs = expansion.spec.needs()
+    if task not in needs:
+        return set(needs)
+    found = set[str]()
+    waiting = [task, *(name for name, before in needs.items() if task in before)]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += needs[name]
+    return found
 
 
 class _Tasks:

@@ -5,19 +5,30 @@ triggers, and reads it there again: with twice as many tasks a night costs four 
 each task it has the DAG processor read the DAG's file for callbacks, whether the task has any or not. And it
 records updates of assets only for tasks that a worker ends.
 
-None of it can be set. So this triggerer is Airflow's own, with three things done otherwise for the steps of
+And the process that runs triggers looks once a second for new ones, and tells once a second what has ended,
+so that each step of a chain waits for two or three seconds.
+
+None of it can be set. So this triggerer is Airflow's own, with four things done otherwise for the steps of
 pipelines, and for no other task: the question gets the DAG with its own task alone and the XComs that it
-needs, an end goes straight to the database, together with all others of the same second, and assets that the
-task updates are recorded with it. It builds on what is inside Airflow 3.3: the command starts another
-version's own triggerer, with which nights are slower.
+needs, an end goes straight to the database, together with all others of the same moment, assets that the
+task updates are recorded with it, and while steps are asked about, both processes look five times a second.
+A fifth is for all: the two processes cannot wait for each other for ever (:class:`PatientSocket`). It builds
+on what is inside Airflow 3.3: the command starts another version's own triggerer, with which nights are
+slower.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from queue import SimpleQueue
+from socket import socket
+from typing import Any, Self, cast
 
 from airflow.api_fastapi.execution_api.datamodels.asset import AssetProfile
 from airflow.executors.workloads.trigger import RunTrigger
@@ -41,6 +52,11 @@ from sqlalchemy.orm import Session
 from modelmill_operators.question import TRIGGER
 from modelmill_operators.reuse import RECORDS_ASSETS, sources_of
 
+LOOK_SECONDS = 0.2
+"""Time between two looks while steps are asked about."""
+BUSY_SECONDS = 10.0
+"""So long after the last question the next ones are looked for that often: a link of a chain takes less."""
+
 Document = dict[str, Any]
 """A serialized DAG, or a part of one."""
 
@@ -54,8 +70,48 @@ class _Ending:
     """Whether a callback hears of its success: Airflow sees to that."""
 
 
+class PatientSocket:
+    """The end of a socket to which a process writes without waiting for the other one to read.
+
+    The process that runs triggers writes its log to another socket, and waits while that is full. If this
+    process then waited until hundreds of new triggers have gone out, neither would read any more.
+
+    :param own: the socket.
+    """
+
+    def __init__(self, own: socket) -> None:
+        self._socket = own
+        self._waiting = SimpleQueue[bytes | None]()
+        threading.Thread(target=self._send, daemon=True).start()
+
+    def sendall(self, data: bytes) -> None:
+        """Send bytes, after those that wait already."""
+        self._waiting.put(data)
+
+    def close(self) -> None:
+        """Close the socket: nobody reads what still waits."""
+        self._waiting.put(None)
+        self._socket.close()
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):  # that the other process has ended is found out by who reads
+            while (data := self._waiting.get()) is not None:
+                self._socket.sendall(data)
+
+
 class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
     """Airflow's own, with what this module says done otherwise."""
+
+    @classmethod
+    def start(cls, **options: Any) -> Self:
+        """Start the process that runs triggers.
+
+        :param **options: as Airflow's own takes them.
+        :return: this end of it.
+        """
+        started = cast("Self", super().start(**options))
+        started.stdin = cast("socket", PatientSocket(started.stdin))
+        return started
 
     def _create_workload(
         self,
@@ -98,6 +154,31 @@ class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
             self.events.clear()
             self.events.extend(others)
         super().handle_events()  # type: ignore[no-untyped-call] # Airflow has no types here
+
+
+class StepTriggerRunner(triggerer_job_runner.TriggerRunner):
+    """Airflow's own, the process that runs triggers: it looks more often while steps are asked about.
+
+    Airflow's loop sleeps for a second after :meth:`cancel_triggers`. The supervisor answers each look, and
+    goes to the database before the next one.
+    """
+
+    _asked: float = float("-inf")
+
+    async def create_triggers(self) -> None:
+        """Start the triggers that the supervisor has sent."""
+        if any(workload.classpath == TRIGGER for workload in self.to_create):
+            self._asked = time.monotonic()
+        await super().create_triggers()  # type: ignore[no-untyped-call] # Airflow has no types here
+
+    async def cancel_triggers(self) -> None:
+        """Cancel triggers that nobody waits for, and go on with the loop while steps are asked about."""
+        await super().cancel_triggers()  # type: ignore[no-untyped-call] # as above
+        while not self.stop and time.monotonic() - self._asked < BUSY_SECONDS:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.sync_state_to_supervisor(await self.cleanup_finished_triggers())
+            await self.create_triggers()
+            await super().cancel_triggers()  # type: ignore[no-untyped-call] # as above
 
 
 _endings: dict[int, _Ending] = {}
@@ -261,6 +342,7 @@ def _assets(outlets: Iterable[Document]) -> Iterable[AssetProfile]:
 
 
 def install() -> None:
-    """Make Airflow's triggerer this one, in this process: its job looks for the class by this name."""
+    """Make Airflow's triggerer this one, in this process: its job looks for the classes by these names."""
     triggerer_job_runner.TriggerRunnerSupervisor = StepTriggerSupervisor  # type: ignore[misc] # replaced on purpose
+    triggerer_job_runner.TriggerRunner = StepTriggerRunner  # type: ignore[misc] # as above
     os.environ[RECORDS_ASSETS] = "1"
