@@ -99,6 +99,7 @@ def write_rows(
     from deltalake import Schema
 
     place = table_location(uri)
+    check_not_kept(place)  # before anything is staged there
     before = committed_version(place, transaction)
     if before is not None:
         return before

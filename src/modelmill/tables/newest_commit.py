@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.tables.protocol import check_depth
-from modelmill.tables.storage import is_local, table_files, table_location
+from modelmill.tables.storage import check_place, is_local, table_files, table_location
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -44,9 +44,10 @@ def newest_commit(uri: str, *, known: Commit | None = None) -> Commit | None:
     :return: the commit; None if there is no Delta table yet.
     :raises OSError: if the store does not answer, or refuses.
     :raises DeltaError: if the log cannot be read; only where the table had to be opened.
-    :raises TableError: if the URI is empty, or the log would end the process that reads it.
+    :raises TableError: if the URI is empty or not allowed, or the log would end the process that reads it.
     """
     place = table_location(uri)
+    check_place(place)
     files = table_files(place)
     if known is None or _commit(files, known.version) != known:
         return _opened(place, files)

@@ -19,7 +19,7 @@ from modelmill.tables.protocol import (
     check_log,
     refused_by_reader,
 )
-from modelmill.tables.storage import check_local_path, is_local, one_line, table_location, unreachable
+from modelmill.tables.storage import check_place, is_local, one_line, table_location, unreachable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     :raises TransientError: if its store does not answer.
     """
     place = table_location(uri)
-    check_local_path(place)
+    check_place(place)
     _check_exists(place)
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from modelmill.errors import TableError
 from modelmill.settings import source_places
 from modelmill.system.digests import file_digests
-from modelmill.tables.storage import is_local, table_location
+from modelmill.tables.storage import STORES, is_local, table_location
 
 _CHUNK = 1 << 20
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
@@ -49,10 +49,6 @@ class SourceFile:
         return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
 
 
-_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "dbfs"})
-"""Protocols that are allowed by default. Others would let a pipeline ask any server that this machine reaches
-(``http``, ``webhdfs``), or name further places within a file or a URL (``reference``, ``simplecache::``)."""
-
 _SYSTEM = ("/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run")
 """Folders whose files are loaded only if the deployment says so."""
 _KEY_FILES = (
@@ -80,7 +76,7 @@ def check_source(source: str) -> None:
             unquote(unquote(part)) in ("..", ".") for part in place.split("/")
         )
         below = any(f"{place}/".startswith(f"{one.rstrip('/')}/") for one in places if not is_local(one))
-        allowed = plain and (below if places else scheme in _STORES)
+        allowed = plain and (below if places else scheme in STORES)
     if not allowed:
         shown = ", ".join(places) or (
             "local folders that are neither the system's nor hidden in a home, and object stores"

@@ -16,10 +16,19 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator
 
 from modelmill.errors import TableError, TransientError
+from modelmill.settings import table_protocols
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
+STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "dbfs"})
+"""Protocols that are allowed by default. Others would let a pipeline ask any server that this machine reaches
+(``http``, ``webhdfs``), name a local file that does not look like one (``fs``), or name further places within
+a file or a URL (``reference``, ``simplecache::``)."""
+_TABLE_STORES = STORES | {"adl", "azure", "viewfs"}
+"""Protocols of tables: other names of the same stores, which delta-rs knows."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^/?#]*:[^/?#]*@")
 _LOG_FILE = re.compile(r"\d{20}\.[^#]*")
 """A commit or a checkpoint. One with a ``#`` is not linked into place: its writer was killed, or is busy."""
@@ -43,6 +52,8 @@ def table_location(uri: str) -> str:
             got=uri,
             remedy="give it to the store's client in environment variables, or by storage_connection",
         )
+    if scheme := _SCHEME.match(uri):  # FILE:///a is a local path, too
+        uri = f"{scheme[1].lower()}{uri[scheme.end(1) :]}"
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
@@ -61,14 +72,32 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
-def check_local_path(place: str) -> None:
-    """Refuse a local path that delta-rs would misread.
+def check_place(place: str) -> None:
+    """Refuse a table's place that delta-rs would misread, or that the deployment does not allow.
 
     :param place: as :func:`table_location` gives it.
-    :raises TableError: if it has a percent sign: of a table in ``a%20b``, the log in ``a b`` would be read.
+    :raises TableError: if a local path has a percent sign: of a table in ``a%20b``, the log in ``a b`` would
+        be read. If a URI has a protocol that is not allowed, or does not say plainly which folder it means.
     """
-    if is_local(place) and "%" in place:
-        raise TableError("a local table's path has no % in it", got=place, remedy="rename the directory")
+    if is_local(place):
+        if "%" in place:
+            raise TableError("a local table's path has no % in it", got=place, remedy="rename the directory")
+        return
+    scheme, _, rest = place.partition("://")
+    allowed = _TABLE_STORES | set(table_protocols())
+    if scheme not in allowed:
+        raise TableError(
+            f"a table lies on a local disk, or in a store that is allowed ({', '.join(sorted(allowed))})",
+            got=place,
+            remedy="name another place, or add the protocol to MODELMILL_STORES",
+        )
+    parts = [unquote(unquote(part)) for part in rest.split("/")[1:]]
+    if any(part in ("", ".", "..") for part in parts) or re.search(r"[?#\\\x00-\x1f\x7f]", rest):
+        raise TableError(
+            "a table's URI names its folder, without //, . or .., and without ? or #",
+            got=place,
+            remedy="write it as s3://bucket/folder",
+        )
 
 
 def table_exists(uri: str) -> bool:
@@ -80,7 +109,7 @@ def table_exists(uri: str) -> bool:
     :raises TransientError: if its store does not answer.
     """
     place = table_location(uri)
-    check_local_path(place)
+    check_place(place)
     if is_local(place):
         # A writer that is just beginning a table has made the folder, and no commit yet.
         return any(_LOG_FILE.fullmatch(path.name) for path in Path(place, "_delta_log").glob("*"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from modelmill.errors import InputError, TableError, TransientError
 from modelmill.settings import Settings
-from modelmill.tables.storage import is_local, table_location
+from modelmill.tables.storage import check_place, is_local, table_location
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
@@ -43,8 +44,10 @@ def check_not_kept(place: str) -> None:
     A row that the ledger did not count would make all of it unreadable.
 
     :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
-    :raises TableError: if it is the ledger, or lies where people's labels are kept.
+    :raises TableError: if it is the ledger, or lies where people's labels are kept, however it is spelled;
+        and as :func:`~modelmill.tables.storage.check_place`.
     """
+    check_place(place)
     settings = Settings.from_environment()
     for what, kept in (("the ledger", settings.ledger), ("the labels of people", settings.queues)):
         if f"{_spelt(place)}/".startswith(f"{_spelt(table_location(kept))}/"):
@@ -54,14 +57,30 @@ def check_not_kept(place: str) -> None:
 
 
 def _spelt(place: str) -> str:
-    """Return one spelling of a place: links followed, and one of the names that a store's scheme has."""
+    """Return one spelling of a place: links followed, and of a store's names, servers and escapes one."""
     if is_local(place):
         return os.path.realpath(place)
     scheme, _, rest = place.partition("://")
-    return f"{_SAME_STORE.get(scheme.lower(), scheme.lower())}://{rest}"
+    scheme = scheme.removeprefix("opendal+")
+    store = _SAME_STORE.get(scheme, scheme)
+    bucket, _, path = rest.partition("/")
+    if store == "az":
+        bucket = bucket.partition("@")[0]  # abfss://CONTAINER@ACCOUNT/… is az://CONTAINER/…
+    elif store == "hdfs":
+        bucket = ""  # a name node has several names, and the default one none
+    else:
+        bucket = bucket.rpartition("@")[2].partition(":")[0]
+    while (plain := unquote(path)) != path:
+        path = plain
+    return f"{store}://{bucket}/{path}"
 
 
-_SAME_STORE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
+_SAME_STORE = {
+    "s3a": "s3",
+    "gcs": "gs",
+    **dict.fromkeys(("abfs", "abfss", "adl", "azblob", "azdls", "azure"), "az"),
+    **dict.fromkeys(("viewfs", "webhdfs"), "hdfs"),
+}
 
 
 def write_check(table: DeltaTable, place: str) -> None:

@@ -222,7 +222,15 @@ def test_a_step_writes_no_rows_into_the_ledger(settings: Settings, mode: str, tm
     forged = ledger_table.as_table(
         [ledger_table.following(following("m", "l")(head(settings, "m")), head(settings, "m").last)]
     )
-    for place in (settings.ledger, f"{tmp_path}/link/ledger", f"{settings.queues}/desks/labels"):
+    own = sorted(Path(settings.ledger).rglob("*"))
+    for place in (
+        *(settings.ledger, f"{tmp_path}/link/ledger", f"{settings.queues}/desks/labels"),
+        *(f"file://{settings.ledger}", f"FILE://{settings.ledger}", f"File://localhost{settings.ledger}"),
+    ):
         with pytest.raises(TableError, match="a step does not write where modelmill keeps"):
             write_rows(place, forged, mode=mode, transaction="t")
+    for protocol in ("fs", "FS", "opendal+fs", "memory"):  # delta-rs has these for local files, too
+        with pytest.raises(TableError, match="MODELMILL_STORES"):
+            write_rows(f"{protocol}://{settings.ledger}", forged, mode=mode, transaction="t")
+    assert sorted(Path(settings.ledger).rglob("*")) == own  # nothing is staged there either
     assert [row.to_version for row in entries(settings)] == [1]
