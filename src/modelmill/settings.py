@@ -23,6 +23,10 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` and the steps over videos
                              may read files. Default: object stores, and local folders that are neither
                              the system's nor hidden in a home
+``MODELMILL_STORES``         protocols that tables may have, separated by commas, beside those of the usual
+                             object stores and HDFS
+``MODELMILL_SERVICES``       addresses of services, separated by commas, that ``deploy`` may ask. Default: all
+                             but those of a machine's own link and of clouds' metadata
 ``MODELMILL_CACHE_DAYS``     days after which ``modelmill gc`` removes what nobody has used in the cache,
 ``MODELMILL_RUN_DAYS``       runs that nothing needs, with their models, and also
 ``MODELMILL_VERSION_DAYS``   registered versions; and the days that a reader can go back in the tables that
@@ -109,8 +113,21 @@ def is_served(tracking_uri: str) -> bool:
 
 def source_places() -> tuple[str, ...]:
     """Return the places below which files may be loaded; empty if the deployment names none."""
-    named = os.environ.get("MODELMILL_SOURCES", "")
-    return tuple(filter(None, map(str.strip, named.split(","))))
+    return _listed("MODELMILL_SOURCES")
+
+
+def table_protocols() -> tuple[str, ...]:
+    """Return the protocols that tables may have beside the usual ones, in small letters."""
+    return tuple(name.lower() for name in _listed("MODELMILL_STORES"))
+
+
+def service_addresses() -> tuple[str, ...]:
+    """Return the addresses of services that a pipeline may ask; empty if the deployment names none."""
+    return _listed("MODELMILL_SERVICES")
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, os.environ.get(name, "").split(","))))
 
 
 def mlflow_patience() -> tuple[int, int]:

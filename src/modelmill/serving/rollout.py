@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from modelmill.errors import GateError, ModelError, TransientError
 from modelmill.registry.promotion import champion_version
+from modelmill.serving.addresses import NoAnswerError, ServiceAddress
 from modelmill.serving.messages import ModelState, ServiceState
 from modelmill.settings import Settings
 
@@ -46,19 +46,23 @@ def check_champion(name: str, version: int, settings: Settings) -> None:
         )
 
 
-def wait_for_instance(url: str, target: Target, *, deadline: float, settings: Settings) -> None:
+def wait_for_instance(
+    address: ServiceAddress, target: Target, *, deadline: float, settings: Settings
+) -> None:
     """Wait until an instance of a service has the versions that it should have.
 
-    :param url: address of the instance.
+    :param address: address of the instance.
     :param target: the versions.
     :param deadline: time on the monotonic clock, in seconds.
     :param settings: where MLflow is.
+    :raises ConfigError: if its name stands for an address that may not be asked.
     :raises ModelError: if it refuses the champion.
     :raises GateError: if the deadline has passed, and the version is no longer champion.
     :raises TransientError: if the deadline has passed.
     """
+    url = address.url
     while True:
-        state, seen = _model_state(url, target.model)
+        state, seen = _model_state(address, target.model)
         if state is not None:
             is_champion = (state.version, state.digest) == (target.champion, target.digest)
             if is_champion and target.challenger in (None, state.challenger):
@@ -79,15 +83,15 @@ def wait_for_instance(url: str, target: Target, *, deadline: float, settings: Se
         time.sleep(_POLL_SECONDS)
 
 
-def _model_state(url: str, name: str) -> tuple[ModelState | None, str]:
+def _model_state(address: ServiceAddress, name: str) -> tuple[ModelState | None, str]:
     """Return what an instance says about a model, and a summary of it for an error."""
     try:
-        with urllib.request.urlopen(  # noqa: S310 (the configuration takes http and https only)
-            f"{url.rstrip('/')}/v1/models", timeout=_TIMEOUT_SECONDS
-        ) as answer:
-            state = ServiceState.model_validate_json(answer.read(10_000_000))
-    except (OSError, ValidationError) as error:  # URLError is an OSError
-        return None, f"no answer ({getattr(error, 'reason', None) or type(error).__name__})"
+        content = address.get("/v1/models", seconds=_TIMEOUT_SECONDS)
+        state = ServiceState.model_validate_json(content)
+    except (NoAnswerError, ValidationError) as error:
+        if not address.is_named:
+            return None, "no answer of a service (it says why if MODELMILL_SERVICES has the address)"
+        return None, f"no answer ({error if isinstance(error, NoAnswerError) else type(error).__name__})"
     for model in state.models:
         if model.name == name:
             return model, f"version {model.version} answers ({model.error or 'no error'})"

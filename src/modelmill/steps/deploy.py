@@ -14,6 +14,7 @@ from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 
+_ADDRESS = r"^https?://[^\s/?#@\\]+(/[^\s?#\\]*)?$"
 _REGISTERED = re.compile(r"models:/([^/]+)/(\d+)")
 
 
@@ -23,7 +24,7 @@ class DeployConfig(Config):
     service: str = Field(
         "main", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name of the service."
     )
-    urls: tuple[Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")], ...] = Field(
+    urls: tuple[Annotated[str, StringConstraints(pattern=_ADDRESS)], ...] = Field(
         min_length=1, description="Address of each instance of the service, such as http://127.0.0.1:8080."
     )
     shadow: bool = Field(
@@ -47,11 +48,12 @@ def run(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> Mod
     :param inputs: the champion, as ``promote`` yields it, and maybe a challenger.
     :param context: the step's context.
     :return: the same model: every instance answers with it.
-    :raises ConfigError: if it is not a registered version.
+    :raises ConfigError: if it is not a registered version, or an address is not allowed.
     :raises GateError: if it is not the champion, so that a service that follows the alias never serves it.
     :raises ModelError: if an instance refuses the version.
     :raises TransientError: if an instance does not serve it in time.
     """
+    from modelmill.serving.addresses import ServiceAddress
     from modelmill.serving.deployments import Deployment, write_deployment
     from modelmill.serving.rollout import Target, check_champion, wait_for_instance
 
@@ -62,6 +64,7 @@ def run(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> Mod
             "a service serves registered versions", got=model.uri, remedy="connect the output of promote"
         )
     name, version = match[1], int(match[2])
+    addresses = [ServiceAddress.of(url) for url in config.urls]  # before anything is changed
     check_champion(name, version, settings)
     challenger = _propose(name, inputs, context)
     deployment = Deployment(
@@ -75,10 +78,10 @@ def run(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> Mod
     context.run.log_json(deployment.model_dump(mode="json"), "deployment.json")
     began = time.monotonic()
     target = Target(name, version, model.digest, challenger)
-    for place, url in enumerate(config.urls):
-        wait_for_instance(url, target, deadline=began + config.timeout_seconds, settings=settings)
-        context.progress(place + 1, len(config.urls), what="servers ready")
-        context.log(f"{context.step}: {url} answers {name} with version {version}")
+    for place, address in enumerate(addresses):
+        wait_for_instance(address, target, deadline=began + config.timeout_seconds, settings=settings)
+        context.progress(place + 1, len(addresses), what="servers ready")
+        context.log(f"{context.step}: {address.url} answers {name} with version {version}")
     context.run.log_metrics({"seconds": time.monotonic() - began, "instances": len(config.urls)})
     return ModelOutputs(model=model)
 

@@ -160,7 +160,13 @@ def test_a_deploy_step_waits_until_the_service_answers_with_the_champion(
     assert (stored["topics"].shadow, stored["topics"].pipeline) == (True, "tests")
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "file:///etc/passwd", "http://", "http://a b", "localhost:80"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://x", "file:///etc/passwd", "http://", "http://a b", "localhost:80", "http://me:word@a"),
+        *("http://a?b", "http://a#b", "http://a/b?c", "http://a/b#c", "http://a\\b", "http://a@b/c"),
+    ],
+)
 def test_a_service_has_an_http_address(url: str) -> None:
     with pytest.raises(ValidationError, match="urls"):
         DeployConfig(urls=(url,))
