@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.xcom import XCom
 
 from modelmill.pipeline.request import StepResult
 from modelmill.redaction import public_url
-from modelmill.settings import Settings, is_served
+from modelmill.settings import MODEL_TRAINING, Settings, is_served
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -87,4 +87,4 @@ def version_url(tracking_uri: str, model_uri: str) -> str:
     name, _, version = model_uri.removeprefix("models:/").partition("/")
     if not is_served(tracking_uri) or not version.isdecimal():
         return ""
-    return f"{public_url(tracking_uri)}/#/models/{name}/versions/{version}"
+    return f"{public_url(tracking_uri)}/#/models/{name}/versions/{version}{MODEL_TRAINING}"

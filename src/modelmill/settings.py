@@ -106,6 +106,14 @@ class Settings:
         )
 
 
+MODEL_TRAINING = "?workflowType=machine_learning"
+"""End of a link into MLflow's UI. Without it the menu is that of language models, without models and runs.
+
+MLflow 3.17 reads this, else what the browser's user has chosen last; an experiment's tag
+``mlflow.experimentKind`` it does not read.
+"""
+
+
 def is_served(tracking_uri: str) -> bool:
     """Return whether MLflow is a server, which has pages to show, and not a database that steps open."""
     return tracking_uri.startswith(("http://", "https://"))

@@ -17,6 +17,7 @@ from deltalake import write_deltalake
 from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
 from demo.servers.guard import family
 
+from modelmill.settings import MODEL_TRAINING
 from modelmill_operators.triggers import MEMORY_KEY
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("toy_components")]
@@ -126,7 +127,7 @@ def check_what_a_finished_run_shows(client: AirflowClient, run_id: str, mlflow: 
     link = client.links("flow", run_id, "first")["MLflow run"]
     assert link == step["run_url"]
     assert str(link).startswith(f"{mlflow.url}/#/experiments/")
-    assert str(link).endswith(f"/runs/{step['run_id']}")
+    assert str(link).endswith(f"/runs/{step['run_id']}{MODEL_TRAINING}")
     tracked = httpx.get(f"{mlflow.url}/api/2.0/mlflow/runs/get", params={"run_id": step["run_id"]}).json()[
         "run"
     ]

@@ -13,7 +13,7 @@ from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.step_process import StepProcess
 from modelmill.redaction import is_secret_name, redacted, secret_values
 from modelmill.registry.tracking import run_url
-from modelmill.settings import Settings
+from modelmill.settings import MODEL_TRAINING, Settings
 from modelmill.tables.source_files import list_files
 from modelmill.tables.storage import table_location
 
@@ -113,7 +113,7 @@ def test_mlflow_gets_parameters_whatever_their_names_are(step_context: StepConte
 def test_links_have_no_credentials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://bob:{CANARY}@ml.example/base/")
     url = Settings.from_environment().tracking_uri
-    assert run_url(url, "1", "abc") == "https://ml.example/base/#/experiments/1/runs/abc"
+    assert run_url(url, "1", "abc") == "https://ml.example/base/#/experiments/1/runs/abc" + MODEL_TRAINING
     assert mlflow_hint(Settings.from_environment()) == "Runs and models: https://***@ml.example/base/"
 
 
@@ -125,7 +125,8 @@ def test_links_of_the_operators_and_of_the_plugin_have_no_credentials(
 
     url = f"https://bob:{CANARY}@ml.example/base/?token={CANARY}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    assert version_url(url, "models:/topics/3") == "https://ml.example/base/#/models/topics/versions/3"
+    page = "https://ml.example/base/#/models/topics/versions/3"
+    assert version_url(url, "models:/topics/3") == page + MODEL_TRAINING
     assert [view["href"] for view in external_views()] == ["https://ml.example/base"]
 
 

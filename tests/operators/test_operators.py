@@ -367,7 +367,7 @@ def test_the_registered_version_has_a_page(settings: Settings) -> None:
 
     assert (
         version_url("http://mlflow:5000/", "models:/reuters_topic/3")
-        == "http://mlflow:5000/#/models/reuters_topic/versions/3"
+        == "http://mlflow:5000/#/models/reuters_topic/versions/3?workflowType=machine_learning"
     )
     assert version_url("http://mlflow:5000", "models:/m-0123") == ""
     assert version_url(settings.tracking_uri, "models:/reuters_topic/3") == ""

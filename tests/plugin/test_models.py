@@ -14,7 +14,7 @@ from modelmill.registry.gate_report import TAG_JUDGED
 from modelmill.registry.ledger import Entry, append, entries
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import TAG_FORMAT
-from modelmill.settings import Settings
+from modelmill.settings import MODEL_TRAINING, Settings
 from modelmill_plugin.routes.models import with_evidence
 
 Call = Callable[[str], Any]
@@ -80,7 +80,7 @@ def test_the_ledger_leads_to_the_report_of_the_gate(settings: Settings, digest: 
     append(settings, "topic", lambda head: entry, step_key="k2", moves_alias=False)
     shown = with_evidence(entries(settings), tracking_client(settings.tracking_uri), "http://mlflow:5000/")
     url = f"http://mlflow:5000/#/experiments/{experiment}/runs/abc/artifacts/gate/verdict.html"
-    assert [row.evidence_url for row in shown] == ["", url]
+    assert [row.evidence_url for row in shown] == ["", url + MODEL_TRAINING]
 
 
 def test_a_version_shows_what_the_gate_has_said_of_it(

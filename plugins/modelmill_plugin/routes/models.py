@@ -269,8 +269,8 @@ def with_evidence(rows: Sequence[LedgerRow], client: MlflowClient, tracking_uri:
         if not row.evidence or experiment is None:
             return ""
         run_id, _, path = row.evidence.removeprefix("runs:/").partition("/")
-        run = run_url(tracking_uri, experiment.experiment_id, run_id)
-        return f"{run}/artifacts/{path.removesuffix('.json')}.html" if run else ""
+        shown = f"{path.removesuffix('.json')}.html"
+        return run_url(tracking_uri, experiment.experiment_id, run_id, artifact=shown)
 
     return [HistoryRow(**row.model_dump(), evidence_url=page(row)) for row in rows]
 

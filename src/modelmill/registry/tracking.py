@@ -34,7 +34,7 @@ from modelmill.registry.finished_runs import (
     run_filter,
 )
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
-from modelmill.settings import Settings, is_served
+from modelmill.settings import MODEL_TRAINING, Settings, is_served
 from modelmill.system.database import make_database
 from modelmill.system.imports import without_collections
 from modelmill.tables.versions import table_states
@@ -433,17 +433,19 @@ def _runs(client: MlflowClient, experiment: str, key: str) -> Iterator[Run]:
     )
 
 
-def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
+def run_url(tracking_uri: str, experiment: str, run_id: str, *, artifact: str = "") -> str:
     """Return the page of a run in the MLflow UI.
 
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
     :param experiment: experiment id.
     :param run_id: run id.
+    :param artifact: path of one of its artifacts, to show that; empty: the run.
     :return: the URL, without credentials; empty if the store has no UI.
     """
     if not is_served(tracking_uri):
         return ""
-    return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
+    shown = f"/artifacts/{artifact}" if artifact else ""
+    return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}{shown}{MODEL_TRAINING}"
 
 
 _LONGEST_NAME = 200
