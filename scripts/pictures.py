@@ -207,6 +207,7 @@ def _pictures(airflow: LocalAirflow, home: Path, folder: Path, part: str | None)
             _first_steps(studio)
             for name, text in PIPELINES.items():
                 (home / "pipelines" / f"{name}.yaml").write_text(text)
+            _rule_set(studio)
             _groups(studio, client)
             _forecast(studio, home / "pipelines")
             _decisions(studio, client)
@@ -291,6 +292,17 @@ def _forecast(studio: Studio, pipelines: Path) -> None:
     page.get_by_role("button", name="What a run will do").click()
     page.get_by_role("dialog").locator("summary").click()
     studio.take("canvas-forecast-light.png")
+
+
+def _rule_set(studio: Studio) -> None:
+    """Try a rule set on the sample: each row says which rule decided, and why."""
+    page = studio.page
+    page.goto(f"{PAGE}/rules/sample_desks")
+    expect(page.get_by_text("valid", exact=True)).to_be_visible()
+    page.get_by_label("Table to try it on").fill("${data}/samples/messages")
+    page.get_by_role("button", name="Try", exact=True).click()
+    page.get_by_label("Decisions").wait_for()
+    studio.take("canvas-rules-light.png")
 
 
 def _decisions(studio: Studio, client: AirflowClient) -> None:

@@ -135,8 +135,8 @@ export function RuleSetEditor({ saved, draft, isDeleted, known, onSaved }: Props
   return (
     <>
       <section className="mm-card" aria-label={t("Rule set")} onKeyDown={onKeyDown}>
-        <HStack mb={2} gap={2}>
-          <Text as="h2" className="mm-section-title mm-wide">
+        <HStack mb={2} gap={2} wrap="wrap" justify="end">
+          <Text as="h2" className="mm-section-title" flex="1 1 10rem" minW={0}>
             {document?.name ?? t("New rule set")}
           </Text>
           {checked.problems.length === 0 ? <Badge colorPalette="green">{t("valid")}</Badge> : null}
