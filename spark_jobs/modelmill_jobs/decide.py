@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,17 @@ from modelmill.rules.lifecycle.table_decider import decide_partition
 from modelmill.rules.lifecycle.table_decisions import DecideResult, DecideTableRequest, check_keys
 from modelmill.tables.opening import table_schema
 from modelmill_jobs.columns import quoted
+from modelmill_jobs.engine_errors import is_memory_full
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.staging import map_batches, spark_schema
 from modelmill_jobs.writing import checked_rows, write_table
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _SHOWN_KEYS = 5
+_KEYS_AT_ONCE = 2_000_000
+"""Keys that the embedded engine groups at a time, where it cannot hold all."""
 
 
 def main(request: DecideTableRequest, spark: SparkSession) -> DecideResult:
@@ -52,15 +56,33 @@ def _checked_keys(rows: DataFrame, key: str, source: TableRef) -> int:
     from pyspark.sql import functions as sql
 
     column = quoted(key)
+    try:
+        total, present, repeated = _counted(rows, column)
+    except Exception as error:
+        if not is_memory_full(error):  # the embedded engine holds all keys that it groups
+            raise
+        present = rows.where(column.isNotNull()).count()
+        parts, repeated = math.ceil(present / _KEYS_AT_ONCE), []
+        for part in range(parts):
+            own = rows.where(sql.pmod(sql.xxhash64(column), sql.lit(parts)) == part)
+            repeated += _counted(own, column)[2]
+        total = rows.count()
+    check_keys(total - present, repeated[:_SHOWN_KEYS], key=key, table=source)
+    return total
+
+
+def _counted(rows: DataFrame, column: Column) -> tuple[int, int, list[Any]]:
+    """Return how many rows there are, how many of them have a key, and some keys of several rows."""
+    from pyspark.sql import functions as sql
+
     total, present, distinct = rows.agg(
         sql.count(sql.lit(1)), sql.count(column), sql.countDistinct(column)
     ).collect()[0]
-    repeated: list[Any] = []
-    if distinct < present:
-        counts = rows.where(column.isNotNull()).groupBy(column).count()
-        repeated = [row[0] for row in counts.where("count > 1").limit(_SHOWN_KEYS).collect()]
-    check_keys(total - present, repeated, key=key, table=source)
-    return int(total)
+    if distinct == present:
+        return int(total), int(present), []
+    counts = rows.where(column.isNotNull()).groupBy(column).count()
+    repeated = [row[0] for row in counts.where("count > 1").limit(_SHOWN_KEYS).collect()]
+    return int(total), int(present), repeated
 
 
 def _decide(batches: Any, *, decider: str, tracking_uri: str) -> Any:

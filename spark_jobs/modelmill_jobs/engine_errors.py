@@ -50,8 +50,13 @@ _INPUT_PHRASES = ("MALFORMED_RECORD", "FAILED_READ_FILE", "Parquet error:", "Arr
 """Parts of messages whose class says nothing: of a JVM Spark, and of Sail."""
 
 
+def is_memory_full(error: Exception) -> bool:
+    """Return whether an error, of whatever class, says that the embedded engine's memory is full."""
+    return "Failed to allocate" in str(error)
+
+
 def _is_about_input(error: Exception, text: str) -> bool:
-    if "Failed to allocate" in text:  # out of memory, whatever its class
+    if is_memory_full(error):
         return False
     named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
     return bool(named) or any(phrase in text for phrase in _INPUT_PHRASES)

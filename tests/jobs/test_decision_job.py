@@ -90,6 +90,34 @@ def test_keys_that_are_not_unique_are_refused(
     assert not table_exists(str(tmp_path / "out"))
 
 
+def test_more_keys_than_the_engine_can_group_are_checked_part_by_part(
+    sail: Any, source: TableRef, decider: TableDecider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, asked = decide._counted, list[int]()
+
+    def counted(rows: Any, column: Any) -> Any:
+        found = whole(rows, column)
+        asked.append(found[1])
+        if found[1] == max(asked):
+            raise RuntimeError("Failed to allocate additional 8.0 MB for AggregateStream[0]")
+        return found
+
+    monkeypatch.setattr(decide, "_counted", counted)
+    monkeypatch.setattr(decide, "_KEYS_AT_ONCE", ROWS // 4)
+    assert decide.main(request_for(source, decider, tmp_path), sail).rows == ROWS
+    assert len(asked) >= 5
+    assert sum(asked[1:]) == asked[0] == ROWS  # each key is in one part
+    write_deltalake(source.uri, read_arrow(source).slice(0, 2), mode="append", partition_by=["day"])
+    asked.clear()
+    twice = TableRef(uri=source.uri, version=1)
+    with pytest.raises(TableError, match="belongs to one row"):
+        decide.main(request_for(twice, decider, tmp_path, key="twice"), sail)
+    assert len(asked) >= 5
+    monkeypatch.setattr(decide, "_counted", lambda _rows, _column: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # what else goes wrong is not tried again
+        decide.main(request_for(source, decider, tmp_path, key="wrong"), sail)
+
+
 # A process that kills itself at some point of the job.
 KILLED = """
 import os, signal, sys
