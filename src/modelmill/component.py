@@ -157,6 +157,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     """Fingerprint of what the step reads beside its inputs (files, an alias): part of the step key, as the
     state of the tables among its inputs is, so that a step is reused exactly when nothing that it reads has
     changed. None: reads nothing."""
+    extensions: tuple[str, ...] = ()
+    """Groups of entry points whose code it may run. The distributions that add to them, with their versions,
+    are part of the step key: a new version of one makes the step run again."""
     still_valid: Callable[[OutputsT, Settings], bool] | None = None
     """Whether a finished result may still be reused, for results that others can undo, such as an alias. That
     the tables which the step made are there, as it made them, is looked at in any case."""

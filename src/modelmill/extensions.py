@@ -7,6 +7,7 @@ code.
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -33,6 +34,19 @@ def loaded(entry: EntryPoint) -> Any:
             got=f"{type(error).__name__}: {error}",
             remedy=f"correct it{place}, or uninstall that distribution",
         ) from error
+
+
+@functools.cache
+def distributions_of(group: str) -> tuple[str, ...]:
+    """Return the distributions that add implementations, as name and version: ``("acme-mill 0.2",)``.
+
+    They are looked up once: what is installed later runs in no process that is there already.
+
+    :param group: entry points by which they add them.
+    :return: in alphabetic order.
+    """
+    found = {entry.dist for entry in entry_points(group=group) if entry.dist is not None}
+    return tuple(sorted({f"{one.name} {one.version}" for one in found}))
 
 
 class Named(Protocol):

@@ -49,6 +49,10 @@ PRUNING_METHODS = Extensions(
 )
 """What can be taken out of a model: see :mod:`modelmill.compression.pruning`."""
 
+QUANTIZATION_EXTENSIONS = (GRAPH_METHODS.group, TORCH_METHODS.group)
+COMPRESSION_EXTENSIONS = (*QUANTIZATION_EXTENSIONS, PRUNING_METHODS.group)
+"""Entry points by which other distributions add methods."""
+
 IMAGE_METHODS = ("int8_static", "none")
 """Methods for models of images: see :mod:`modelmill.compression.quantization.convolutions`."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelmill.artifacts import AnyReference
 from modelmill.component import AnyComponent, Config, Inputs, Outputs
+from modelmill.extensions import distributions_of
 from modelmill.options import Record
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec
 from modelmill.settings import Settings
@@ -75,7 +76,8 @@ def step_key(component: AnyComponent, config: Config, inputs: Inputs, settings: 
     """Return the key under which a step's result is found again.
 
     SHA-256 over everything that decides the result: the component and its version, the configuration with
-    all defaults, the input references, the state of all that the step reads, and modelmill's version.
+    all defaults, the input references, the state of all that the step reads, modelmill's version, and
+    those of the distributions whose code the component may run.
 
     :param component: the component.
     :param config: its configuration.
@@ -84,6 +86,7 @@ def step_key(component: AnyComponent, config: Config, inputs: Inputs, settings: 
     :return: 64 hexadecimal digits.
     """
     outside = component.outside_state(config, inputs, settings) if component.outside_state else ""
+    extensions = {group: found for group in component.extensions if (found := distributions_of(group))}
     content: Mapping[str, Any] = {
         "component": component.name,
         "version": component.version,
@@ -92,5 +95,6 @@ def step_key(component: AnyComponent, config: Config, inputs: Inputs, settings: 
         "outside": outside,
         "tables": table_states(references(inputs)),
         "code": __version__,
+        **({"extensions": extensions} if extensions else {}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

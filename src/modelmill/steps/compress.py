@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
-from modelmill.compression.options import CompressionOptions
+from modelmill.compression.options import COMPRESSION_EXTENSIONS, CompressionOptions
 from modelmill.system.resources import Resources
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ compress = Component(
     inputs=CompressInputs,
     outputs=CompressOutputs,
     run=run,
+    extensions=COMPRESSION_EXTENSIONS,
     reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

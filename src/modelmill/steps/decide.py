@@ -10,6 +10,7 @@ from modelmill.artifacts import ModelRef
 from modelmill.component import Component, Config, StepContext, writes_to
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import TableOutputs, TrialInputs
 from modelmill.system.resources import Resources
 
@@ -111,6 +112,7 @@ decide = Component(
     inputs=DecideInputs,
     outputs=TableOutputs,
     run=run,
+    extensions=EXTENSIONS,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
     assets=writes_to,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
-from modelmill.compression.options import TrunkMethod
+from modelmill.compression.options import QUANTIZATION_EXTENSIONS, TrunkMethod
 from modelmill.steps.learning import log_curve
 from modelmill.system.resources import Resources
 from modelmill.training.options import CalibrationOptions, MultiTeacherOptions, TemperatureScaling
@@ -119,6 +119,7 @@ distill_signals = Component(
     inputs=DistillSignalsInputs,
     outputs=DistillSignalsOutputs,
     run=run,
+    extensions=QUANTIZATION_EXTENSIONS,
     reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -10,10 +10,11 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.registry import answers_check
 from modelmill.registry import checks as own_checks
-from modelmill.registry.gate_check import GateCheck, known_checks
+from modelmill.registry.gate_check import ENTRY_POINT_GROUP, GateCheck, known_checks
 from modelmill.registry.gate_options import GateOptions
 from modelmill.rules.lifecycle import decisions_check
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import GateOutputs
 from modelmill.system.resources import Resources
 
@@ -70,6 +71,7 @@ gate = Component(
     inputs=GateInputs,
     outputs=GateOutputs,
     run=run,
+    extensions=(ENTRY_POINT_GROUP, *EXTENSIONS),
     version=6,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_outside_state,

@@ -8,6 +8,7 @@ from modelmill.artifacts import MODEL_NAME_PATTERN, VerdictRef
 from modelmill.component import Component, Config, StepContext
 from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import GateOutputs, TrialInputs
 from modelmill.system.resources import Resources
 
@@ -86,6 +87,7 @@ gate_rules = Component(
     inputs=TrialInputs,
     outputs=GateOutputs,
     run=run,
+    extensions=EXTENSIONS,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from modelmill.artifacts import TableRef
 from modelmill.component import Budget, Component, Config, Inputs, Outputs, StepContext, writes_to
+from modelmill.language_models.dialects import DIALECTS
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.language_models.prices import Tariff
 from modelmill.settings import Settings
@@ -134,6 +135,7 @@ label_by_llm = Component(
     inputs=LabelByLlmInputs,
     outputs=LabelByLlmOutputs,
     run=run,
+    extensions=(DIALECTS.group,),
     resources=Resources(cpus=1, memory_gb=2),
     assets=writes_to,
     check=check,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
-from modelmill.compression.options import PruningOptions
+from modelmill.compression.options import PRUNING_METHODS, PruningOptions
 from modelmill.steps.learning import log_trained
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
@@ -52,6 +52,7 @@ prune = Component(
     inputs=PruneInputs,
     outputs=ModelOutputs,
     run=run,
+    extensions=(PRUNING_METHODS.group,),
     reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ContentKind, DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
-from modelmill.compression.options import QuantizationOptions, unfit_method
+from modelmill.compression.options import QUANTIZATION_EXTENSIONS, QuantizationOptions, unfit_method
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 
@@ -94,6 +94,7 @@ quantize = Component(
     inputs=QuantizeInputs,
     outputs=ModelOutputs,
     run=run,
+    extensions=QUANTIZATION_EXTENSIONS,
     cannot_read=_cannot_read,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -12,6 +12,7 @@ from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.registry.gate_options import GateLimits
 from modelmill.rules.lifecycle.options import DecisionLimits
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.system.resources import Resources
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ replace_trunk = Component(
     inputs=ReplaceTrunkInputs,
     outputs=ReplaceTrunkOutputs,
     run=run,
+    extensions=EXTENSIONS,
     still_valid=_still_champions,
     resources=Resources(cpus=2, memory_gb=4),
     live=True,

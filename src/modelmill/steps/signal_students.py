@@ -7,6 +7,7 @@ from pydantic import Field
 from modelmill.artifacts import SignalsRef
 from modelmill.component import Component, Config, Outputs, StepContext
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
 
@@ -74,6 +75,7 @@ signal_students = Component(
     inputs=TrialInputs,
     outputs=SignalStudentsOutputs,
     run=run,
+    extensions=EXTENSIONS,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=8),
 )

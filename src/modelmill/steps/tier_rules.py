@@ -10,6 +10,7 @@ from modelmill.artifacts import ModelRef, SignalsRef
 from modelmill.component import Component, Config, Outputs, StepContext
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
 
@@ -113,6 +114,7 @@ tier_rules = Component(
     inputs=TierRulesInputs,
     outputs=TierRulesOutputs,
     run=run,
+    extensions=EXTENSIONS,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
 )

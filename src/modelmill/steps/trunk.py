@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
-from modelmill.compression.options import TrunkMethod
+from modelmill.compression.options import QUANTIZATION_EXTENSIONS, TrunkMethod
 from modelmill.errors import ConfigError
 from modelmill.steps.learning import base_state
 from modelmill.system.resources import Resources
@@ -142,6 +142,7 @@ trunk = Component(
     inputs=TrunkInputs,
     outputs=TrunkOutputs,
     run=run,
+    extensions=QUANTIZATION_EXTENSIONS,
     outside_state=base_state,
     check=check,
     either=("base_model", "model"),

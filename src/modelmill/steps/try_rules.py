@@ -8,6 +8,7 @@ from modelmill.artifacts import ReportRef, TableRef
 from modelmill.component import Component, Config, Outputs, StepContext, writes_to
 from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.settings import Settings
+from modelmill.signals import EXTENSIONS
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
 
@@ -67,6 +68,7 @@ try_rules = Component(
     inputs=TrialInputs,
     outputs=TryRulesOutputs,
     run=run,
+    extensions=EXTENSIONS,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
     assets=writes_to,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -146,3 +147,62 @@ print([name for name in ("deltalake", "pyarrow", "torch", "transformers", "mlflo
     places = [str(tmp_path / "table"), str(tmp_path / "none"), str(base_model)]
     done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_new_version_of_a_distribution_changes_the_keys_of_the_steps_that_may_run_its_code(
+    tmp_path: Path,
+) -> None:
+    def keys(*distributions: tuple[str, str, str]) -> dict[str, str]:
+        site = tmp_path / "-".join(["site", *(name + version for name, version, _ in distributions)])
+        site.mkdir()
+        for name, version, group in distributions:
+            info = site / f"{name}-{version}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            (info / "entry_points.txt").write_text(f"[{group}]\nmine = json\n")
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
+        command = [sys.executable, "-c", KEYS_SCRIPT, str(rules)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    alone = keys()
+    method = keys(("acme", "1.0", "modelmill.quantization"))
+    assert {name for name in alone if alone[name] != method[name]} == {"quantize"}
+    assert method["quantize"] != keys(("acme", "1.1", "modelmill.quantization"))["quantize"]
+    measure = keys(("acme", "2.0", "modelmill.measures"))
+    assert {name for name in alone if alone[name] != measure[name]} == {"try_rules"}
+
+
+RULES = """
+rule_set: short
+key: n
+signals: {words: {kind: measured, function: words, columns: [text]}}
+rules: [{name: short, when: words < 3, then: reject}]
+default: keep
+"""
+
+KEYS_SCRIPT = """
+import json, sys
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.pipeline.catalogue import catalogue
+from modelmill.pipeline.request import step_key
+from modelmill.settings import Settings
+
+data = DatasetRef(uri="/nowhere", version=1, key="n", text="text", labels=("n",), split="split")
+model = ModelRef(uri="runs:/1/model", run_id="1", digest="0" * 64, format="onnx", role="exported")
+keys = {}
+for name, ports in {
+    "quantize": {"dataset": data, "model": model},
+    "evaluate": {"dataset": data, "models": [model]},
+    "try_rules": {"table": TableRef(uri="/nowhere", version=1)},
+}.items():
+    component = catalogue()[name]
+    config = {"rule_set": sys.argv[1]} if name == "try_rules" else {}
+    keys[name] = step_key(
+        component, component.config(**config), component.inputs(**ports), Settings.from_environment()
+    )
+print(json.dumps(keys))
+"""

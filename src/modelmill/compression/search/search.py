@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.compression.options import CompressionOptions
+from modelmill.compression.options import COMPRESSION_EXTENSIONS, CompressionOptions
 from modelmill.compression.search.budget import Drop, metric_drop
 from modelmill.compression.search.recipes import Shape
 from modelmill.compression.search.store import Store
 from modelmill.errors import DatasetError
+from modelmill.extensions import distributions_of
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.tasks.base import Answers
@@ -187,7 +188,8 @@ def _key(
 ) -> str:
     """Return a digest of all that decides what a recipe becomes."""
     learned = options.model_dump(mode="json", include=_KEY_OPTIONS)
-    found = hashlib.sha256(json.dumps([__version__, teacher.digest, learned, held_out]).encode())
+    others = [known for group in COMPRESSION_EXTENSIONS if (known := distributions_of(group))]
+    found = hashlib.sha256(json.dumps([__version__, *others, teacher.digest, learned, held_out]).encode())
     for rows in (train, validation):
         for values in (rows.tokens.lengths, rows.tokens.flat(), rows.targets):
             found.update(np.ascontiguousarray(values).tobytes())
