@@ -24,7 +24,7 @@ from modelmill.options import Record
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config
 from modelmill.pipeline.expansion import Expansion, expand
-from modelmill.pipeline.local_run import request_for, skip_reason
+from modelmill.pipeline.local_run import request_for, request_with, skip_reason
 from modelmill.pipeline.placeholders import placeholders
 from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.reuse import ReuseAnswer, reusable
@@ -269,16 +269,7 @@ def _bill(
     is_open = any(params.get(one) is None for one in placeholders(step.config))
     if component.budget is None or is_open:  # the run itself asks for what has no value yet
         return None
-    request = StepRequest(
-        pipeline=expansion.spec.pipeline,
-        pipeline_digest=expansion.digest,
-        step=name,
-        component=step.component,
-        config=step.config,
-        params=dict(params),
-        inputs={},
-    )
-    budget = component.budget(checked_config(component, request))
+    budget = component.budget(checked_config(component, request_with({}, expansion, name, params)))
     if budget is None:
         return None
     paid = [run.data.metrics[budget.metric] for run in runs if budget.metric in run.data.metrics]

@@ -246,6 +246,21 @@ def request_for(
         port: follow(sources) if isinstance(sources, str) else tuple(map(follow, sources))
         for port, sources in step.inputs.items()
     }
+    return request_with(inputs, expansion, name, params)
+
+
+def request_with(
+    inputs: Mapping[str, InputValue], expansion: Expansion, name: str, params: Mapping[str, ParamValue]
+) -> StepRequest:
+    """Return the request for one step of a pipeline with inputs of one's own.
+
+    :param inputs: by port; empty, where the configuration alone is looked at.
+    :param expansion: the pipeline, its copies written out.
+    :param name: the step's id.
+    :param params: value of each parameter.
+    :return: the request.
+    """
+    step = expansion.spec.steps[name]
     return StepRequest(
         pipeline=expansion.spec.pipeline,
         pipeline_digest=expansion.digest,
@@ -253,6 +268,6 @@ def request_for(
         component=step.component,
         config=step.config,
         params=dict(params),
-        inputs=inputs,
+        inputs=dict(inputs),
         resources=step.resources,
     )
