@@ -3,6 +3,7 @@
 ::
 
     python benchmarks/language_models.py budget --runs 50 --seed 0   # kills, faults, two racing processes
+    python benchmarks/language_models.py budget --signals 3         # the same with three signals a request
     python benchmarks/language_models.py limit                      # share of a limit that is used: 4 minutes
     python benchmarks/language_models.py cpu                        # CPU for an answer
     python benchmarks/language_models.py memory --signals 5         # 100,000 answers in one step
@@ -27,11 +28,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demo.servers.language_model import Behaviour, LanguageModelStub
 
+from modelmill.language_models.answers import AnswerOrigin, keep_answers, known_answers
 from modelmill.language_models.asker import Ask, Asker, Tally
 from modelmill.language_models.chat import ChatDialect
 from modelmill.language_models.client import Client
@@ -45,9 +48,66 @@ from modelmill.language_models.rate_limits import RateLimits
 
 QUESTION = Question("topic", (("sport", "games"), ("trade", "markets")), instructions="Which desk?")
 WORDS = {"sport": ["goal"], "trade": ["bank"]}
-PARAMETERS = Parameters("stub-2026-11-01")
+MODEL = "stub-2026-11-01"
 DIALECT = ChatDialect()
 CONTENTS, CONCURRENCY = 60, 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about each content: the same questions in one request."""
+
+    questions: tuple[Question, ...]
+
+    @classmethod
+    def about(cls, signals: int) -> Asked:
+        """Return a question, or several, each with labels that no other one has."""
+        if signals == 1:
+            return cls((QUESTION,))
+        own = [((f"sport-{n}", "games"), (f"trade-{n}", "markets")) for n in range(signals)]
+        return cls(tuple(Question(f"signal_{n}", labels) for n, labels in enumerate(own)))
+
+    @property
+    def parameters(self) -> Parameters:
+        return Parameters(MODEL, max_tokens=64 * len(self.questions))
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        names = tuple(question.name for question in self.questions)
+        return names if len(names) > 1 else ()
+
+    @property
+    def words(self) -> dict[str, list[str]]:
+        """The stub's words: which label a content has."""
+        labels = [question.names for question in self.questions]
+        return {label: [word] for pair in labels for label, word in zip(pair, ("goal", "bank"), strict=True)}
+
+    def requests(self, count: int) -> Iterator[Ask]:
+        """Yield the requests about so many contents."""
+        for number in range(count):
+            content = f"{('goal', 'bank')[number % 2]} {number} " + "word " * (number % 17)
+            yield Ask(DIALECT.request_about(self.questions, content, self.parameters), self.questions)
+
+    def worst_cases(self) -> list[int]:
+        """Return the most that each request may be billed."""
+        asks = self.requests(CONTENTS)
+        return [DIALECT.worst_case(one.request, self.parameters).total for one in asks]
+
+    def clean(self) -> dict[str, list[str]]:
+        """Return the labels that a run without faults gives, by key."""
+        asks = self.requests(CONTENTS)
+        return {
+            one.request.key: [question.names[number % 2] for question in one.questions]
+            for number, one in enumerate(asks)
+        }
+
+    def labels(self, entry: Mapping[str, Any]) -> list[str]:
+        """Return an answer's labels, one for each question."""
+        parts = entry["parts"] if self.together else {self.questions[0].name: entry}
+        return [parts[question.name]["label"] for question in self.questions]
+
+
+ONE = Asked.about(1)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -95,17 +155,12 @@ def bill(url: str) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def asks(count: int) -> Iterator[Ask]:
-    for number in range(count):
-        content = f"{('goal', 'bank')[number % 2]} {number} " + "word " * (number % 17)
-        yield Ask(DIALECT.request(QUESTION, content, PARAMETERS), (QUESTION,))
-
-
 def ask(
     url: str,
     folder: Path,
     *,
     budget: int,
+    asked: Asked = ONE,
     count: int = CONTENTS,
     timeout: float = 1.0,
     concurrency: int = CONCURRENCY,
@@ -121,7 +176,7 @@ def ask(
         asker = Asker(
             client=client,
             dialect=DIALECT,
-            parameters=PARAMETERS,
+            parameters=asked.parameters,
             journal=journal,
             limits=limits,
             tariff=tariff,
@@ -129,16 +184,16 @@ def ask(
             attempts=12,
             pause=0.01,
         )
-        return asker.ask(asks(count))
+        return asker.ask(asked.requests(count))
 
 
-def budget_run(seed: int, folder: Path, clean: dict[str, str]) -> dict[str, Any]:
+def budget_run(seed: int, folder: Path, asked: Asked) -> dict[str, Any]:
     """Ask under faults, kill three processes and one of two racing ones, and check every promise."""
     draw = random.Random(seed)
-    need = sum(DIALECT.worst_case(one.request, PARAMETERS).total for one in asks(CONTENTS))
-    budget = round(need * draw.uniform(0.1, 1.5))
+    worst_cases, clean = asked.worst_cases(), asked.clean()
+    budget = round(sum(worst_cases) * draw.uniform(0.1, 1.5))
     behaviour = Behaviour(
-        words=WORDS,
+        words=asked.words,
         busy=draw.uniform(0, 0.15),
         lost=draw.uniform(0, 0.1),
         slow=draw.uniform(0, 0.02),
@@ -152,26 +207,27 @@ def budget_run(seed: int, folder: Path, clean: dict[str, str]) -> dict[str, Any]
     kills = 0
     try:
         for _ in range(3):
-            child = forked(lambda: ask(url, folder, budget=budget))
+            child = forked(lambda: ask(url, folder, budget=budget, asked=asked))
             time.sleep(draw.uniform(0.02, 0.4))
             kills += os.waitstatus_to_exitcode(end(child)) == -signal.SIGKILL
-        racers = [forked(lambda: ask(url, folder, budget=budget)) for _ in range(2)]
+        racers = [forked(lambda: ask(url, folder, budget=budget, asked=asked)) for _ in range(2)]
         if draw.random() < 0.5:
             time.sleep(draw.uniform(0.02, 0.4))
             kills += os.waitstatus_to_exitcode(end(racers.pop())) == -signal.SIGKILL
         statuses = [os.waitstatus_to_exitcode(os.waitpid(racer, 0)[1]) for racer in racers]
         billed = bill(url)
-        repeated = [forked(lambda: ask(url, folder, budget=budget))]
+        repeated = [forked(lambda: ask(url, folder, budget=budget, asked=asked))]
         statuses += [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in repeated]
         again = bill(url)
     finally:
         end(server)
     with Journal(folder, limit=budget) as journal:
-        spent, answers = journal.spent, {key: entry["label"] for key, entry in journal.answers()}
+        spent = journal.spent
+        answers = {key: asked.labels(entry) for key, entry in journal.answers()}
+        in_table = kept(journal, folder / "answers", asked, budget)
     total = again["billed_input"] + again["billed_output"]
     asked_again = again["billed"] - len(again["contents"])
     complete = len(answers) == CONTENTS
-    worst = max(DIALECT.worst_case(one.request, PARAMETERS).total for one in asks(CONTENTS))
     return {
         "seed": seed,
         "budget": budget,
@@ -186,20 +242,33 @@ def budget_run(seed: int, folder: Path, clean: dict[str, str]) -> dict[str, Any]
             "billed <= accounted": total <= spent.accounted,
             "accounted <= budget": spent.accounted <= budget,
             "asked again <= lost + kills x concurrency": asked_again <= spent.lost + kills * CONCURRENCY,
-            "answers are those of a clean run": all(clean[key] == label for key, label in answers.items()),
-            "all answered, or the budget is used": complete or spent.accounted > budget - worst,
+            "answers are those of a clean run": all(clean[key] == found for key, found in answers.items()),
+            "the table has them, each signal once": in_table == answers,
+            "all answered, or the budget is used": complete or spent.accounted > budget - max(worst_cases),
             "a repeated run asks nothing": not complete or again["requests"] == billed["requests"],
         },
     }
 
 
-def budget_runs(runs: int, seed: int) -> None:
+def kept(journal: Journal, table: Path, asked: Asked, budget: int) -> dict[str, list[str | None]]:
+    """Keep a journal's answers in their table, twice, and return the labels that are found there."""
+    tariff = Tariff.of(SpendingLimit(tokens=budget), None)
+    origin = AnswerOrigin(DIALECT.name, MODEL, {}, asked.together)
+    for _ in range(2):
+        keep_answers(str(table), journal.answers(), origin, tariff)
+    found = known_answers(str(table), asked.clean(), together=asked.together)
+    return {
+        key: [one.about(question.name).label for question in asked.questions] for key, one in found.items()
+    }
+
+
+def budget_runs(runs: int, seed: int, signals: int) -> None:
     """Print the worst of many runs, and every check that failed."""
-    clean = {one.request.key: ("sport", "trade")[number % 2] for number, one in enumerate(asks(CONTENTS))}
+    asked = Asked.about(signals)
     bad, found = 0, []
     for number in range(seed, seed + runs):
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            run = budget_run(number, Path(folder), clean)
+            run = budget_run(number, Path(folder), asked)
         failed = [name for name, holds in run["checks"].items() if not holds]
         bad += bool(failed)
         found.append(run)
@@ -209,7 +278,8 @@ def budget_runs(runs: int, seed: int) -> None:
             )
     ratios = [run["billed"] / run["accounted"] for run in found if run["accounted"]]
     print(
-        f"seeds {seed} to {seed + runs - 1}: {runs - bad} of {runs} runs hold every promise; "
+        f"{signals} signals a request, seeds {seed} to {seed + runs - 1}: "
+        f"{runs - bad} of {runs} runs hold every promise; "
         f"{sum(run['kills'] for run in found)} kills; answers {sum(run['answers'] for run in found):,}; "
         f"asked again {sum(run['asked_again'] for run in found)} of {sum(run['allowed'] for run in found)} "
         f"allowed; billed / accounted {min(ratios):.2f} to {max(ratios):.2f}",
@@ -413,10 +483,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--signals", type=int, default=1, help="of memory")
+    parser.add_argument("--signals", type=int, default=1, help="of budget and memory")
     given = parser.parse_args()
     if given.what == "budget":
-        budget_runs(given.runs, given.seed)
+        budget_runs(given.runs, given.seed, given.signals)
     elif given.what == "limit":
         limit_use()
     elif given.what == "cpu":

@@ -5,6 +5,7 @@
     python -m benchmarks.simulated_teacher selection      # labels chosen by margin, and at random
     python -m benchmarks.simulated_teacher precision      # whether kept labels keep what gold rows promise
     python -m benchmarks.simulated_teacher forecast       # the bill after a pilot, and the bill
+    python -m benchmarks.simulated_teacher forecast --signals   # the same with three signals a request
     python -m benchmarks.simulated_teacher refusals       # students that are worse than their teacher
 
 **No language model is behind any of it.** The teacher knows the true label of each train row of Reuters R8,
@@ -28,11 +29,17 @@ import numpy as np
 import numpy.typing as npt
 from demo.samples import prepare
 
+from modelmill.language_models.questions import Question
 from modelmill.settings import Settings
 
 CORPORA = ("reuters_r8", "reuters_r52", "20newsgroups")
 WRONG = 0.08
 PROMISED = 0.85
+OTHERS = (
+    Question("figures", (("figures", "numbers in digits"), ("words alone", "no digit"))),
+    Question("length", (("a short message", "below 400 letters"), ("a long message", ""))),
+)
+"""Asked with the topic where there are three signals; what is true of a row is in its text."""
 SELECTIONS = 5
 """Of forecasts, since each takes a while."""
 
@@ -205,8 +212,8 @@ def _promises(
     return shares, kept / len(others)
 
 
-def forecasts(names: Sequence[str], pilots: int) -> None:
-    """Print how far forecasts from 50 answers are from the bill."""
+def forecasts(names: Sequence[str], pilots: int, *, signals: bool) -> None:
+    """Print how far forecasts from 50 answers are from the bill, with one signal a request or three."""
     print("| corpus | rows | requests | tokens billed | furthest off | furthest of 95 % |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in names:
@@ -214,10 +221,10 @@ def forecasts(names: Sequence[str], pilots: int) -> None:
         size = len(one.texts)
         orders = [np.random.default_rng(seed).permutation(size) for seed in range(pilots)]
         everything = [(order[:50], order[50:], order) for order in orders]
-        _show_forecasts(one, "all", everything)
+        _show_forecasts(one, "all", everything, signals=signals)
         for gold in (100, 0):
             selected = [_selection_forecast(one, order, gold) for order in orders[:SELECTIONS]]
-            _show_forecasts(one, f"1,200 by margin, {gold} gold", selected)
+            _show_forecasts(one, f"1,200 by margin, {gold} gold", selected, signals=signals)
 
 
 def _selection_forecast(one: Corpus, order: Places, gold: int) -> tuple[Places, Places, Places]:
@@ -234,8 +241,10 @@ def _selection_forecast(one: Corpus, order: Places, gold: int) -> tuple[Places, 
     return answered, np.concatenate(told[second_round]), asked
 
 
-def _show_forecasts(one: Corpus, rows: str, cases: Sequence[tuple[Places, Places, Places]]) -> None:
-    sizes, answers = _asked(one)
+def _show_forecasts(
+    one: Corpus, rows: str, cases: Sequence[tuple[Places, Places, Places]], *, signals: bool
+) -> None:
+    sizes, answers = _asked(one.name, signals=signals)
     off = np.abs([_off(sizes, answers, *case) for case in cases])
     billed = np.mean([sum(sum(answers[row]) for row in asked.tolist()) for _, _, asked in cases])
     print(
@@ -258,25 +267,33 @@ def tokenizer() -> Any:
 
 
 @functools.cache
-def _asked_of(name: str) -> tuple[list[int], list[tuple[int, int]]]:
+def _asked(name: str, *, signals: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the worst case of each row's request, and what is billed: tokens of the encoder's tokenizer."""
     from modelmill.language_models.chat import ChatDialect
     from modelmill.language_models.dialects import Parameters
-    from modelmill.language_models.questions import Question
+    from modelmill.language_models.questions import system_text_of
 
     one, dialect, parameters = corpus(name), ChatDialect(), Parameters("simulated-2026-11-30")
-    question = Question("topic", tuple((str(label), "") for label in np.unique(one.topics)))
+    topic = Question("topic", tuple((str(label), "") for label in np.unique(one.topics)))
+    questions = (topic, *OTHERS) if signals else (topic,)
     tokens = tokenizer()
-    requests = [dialect.request(question, text, parameters) for text in one.texts]
+    requests = [dialect.request_about(questions, text, parameters) for text in one.texts]
     sizes = [dialect.worst_case(request, parameters).input_tokens for request in requests]
-    around = len(tokens.encode(question.system_text()).ids) + 8
+    prompt = system_text_of(questions) if signals else topic.system_text()
+    around = len(tokens.encode(prompt).ids) + 8
     inputs = [around + len(found.ids) for found in tokens.encode_batch(one.texts)]
-    outputs = [len(tokens.encode(json.dumps({"label": str(label)})).ids) for label in one.said]
+    said = [_said(str(label), text, signals=signals) for label, text in zip(one.said, one.texts, strict=True)]
+    outputs = [len(found.ids) for found in tokens.encode_batch(said)]
     return sizes, list(zip(inputs, outputs, strict=True))
 
 
-def _asked(one: Corpus) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return the worst case of each row's request, and what is billed: tokens of the encoder's tokenizer."""
-    return _asked_of(one.name)
+def _said(topic: str, text: str, *, signals: bool) -> str:
+    """Return what the simulated teacher writes about a row."""
+    if not signals:
+        return json.dumps({"label": topic})
+    figures = "figures" if any(letter.isdigit() for letter in text) else "words alone"
+    length = "a short message" if len(text) < 400 else "a long message"
+    return json.dumps({"topic": topic, "figures": figures, "length": length})
 
 
 def _off(
@@ -345,11 +362,12 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="*", default=list(CORPORA), choices=CORPORA)
     parser.add_argument("--seeds", type=int, default=5, help="of selection")
     parser.add_argument("--runs", type=int, default=100, help="of the others")
+    parser.add_argument("--signals", action="store_true", help="of forecast: three signals in each request")
     given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "selection": lambda: selection(given.corpora, given.seeds),
         "precision": lambda: precision(given.corpora, given.runs),
-        "forecast": lambda: forecasts(given.corpora, given.runs),
+        "forecast": lambda: forecasts(given.corpora, given.runs, signals=given.signals),
         "refusals": lambda: refusals(given.runs),
     }
     parts[given.part]()
