@@ -141,6 +141,11 @@ class LlmSignal(Options):
     )
 
 
+_MOST_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_predict")
+"""Fields of a request by which endpoints bound the tokens of an answer."""
+_ANSWERS = ("n", "best_of")
+"""Fields of a request by which endpoints make several answers."""
+
 OF_ONE_SIGNAL = ("labels", "label", "instructions", "gold", "precision")
 """Options of a step with one signal: with several, each has its own."""
 
@@ -224,7 +229,22 @@ class LlmLabellingOptions(Options):
         self._check_one_or_several()
         for name, signal in self.by_name.items():
             self._check_signal(name, signal)
+        self._check_body()
         return self
+
+    def _check_body(self) -> None:
+        """Check that an answer costs no more than is reserved for it, as far as the request's fields tell."""
+        asking = self.asking
+        most = asking.max_tokens * max(1, len(self.signals))
+        for names, allowed in ((_MOST_TOKENS, most), (_ANSWERS, 1)):
+            for name in names:
+                value = asking.body.get(name)
+                if isinstance(value, int | float) and value > allowed:
+                    remedy = "one answer is used" if names is _ANSWERS else "raise max_tokens"
+                    raise ValueError(
+                        f"body lets an answer cost more than the budget reserves for it: {name} is "
+                        f"{value:g}, and {allowed:,} is reserved; {remedy}"
+                    )
 
     def _check_one_or_several(self) -> None:
         if not self.signals:
