@@ -48,6 +48,10 @@ class Behaviour:
     slow_seconds: float = 2.0
     failed: float = 0.0
     """Share that is billed, and answered with 500."""
+    refused: float = 0.0
+    """Share of contents that are never taken: 400, and nothing is billed."""
+    most_tokens: int | None = None
+    """Of input; a larger request is refused with 429, however often it comes."""
     invalid: float = 0.0
     """Share of contents that get an answer that is no option."""
     without_usage: float = 0.0
@@ -64,6 +68,10 @@ class Behaviour:
     """Why each batch fails as a whole; empty: it does not."""
     batch_reply_lost: int = 0
     """How many batches are made without an answer that says so."""
+    upload_seconds: float = 0.0
+    """That a file of a batch takes."""
+    listed_seconds: float = 0.0
+    """After which a batch is in the list of batches."""
     seed: int = 0
     key: str = ""
     """Bearer token that is asked for; empty: none."""
@@ -112,7 +120,9 @@ class LanguageModelStub:
         self._lock = threading.Lock()
         self._window: deque[tuple[float, int]] = deque()
         how = self.behaviour
-        self.batches = StubBatches(self.batch_answer, how.batch_seconds, how.batch_expired, how.batch_refused)
+        self.batches = StubBatches(
+            self.batch_answer, how.batch_seconds, how.batch_expired, how.batch_refused, how.listed_seconds
+        )
         stub = self
 
         class Handler(_Handler):
@@ -132,6 +142,11 @@ class LanguageModelStub:
         """Stop."""
         self.server.shutdown()
         self.server.server_close()
+
+    def refuses(self, body: bytes) -> bool:
+        """Return whether a request is never taken."""
+        drawn = int(hashlib.sha256(b"refused" + body).hexdigest()[:12], 16)
+        return drawn % 10_000 / 10_000 < self.behaviour.refused
 
     def fate(self) -> str:
         """Draw what happens to a request."""
@@ -163,6 +178,8 @@ class LanguageModelStub:
 
     def batch_answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]] | None:
         """Answer one request of a batch; None: its answer is lost."""
+        if self.refuses(body):
+            return 400, {"error": {"message": "the request is not taken"}}
         found, usage, tokens = _PROTOCOLS[path](self, json.loads(body), self.input_tokens(body))
         fate = self.fate()
         if fate == "busy":
@@ -328,6 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Take a file, or make a batch of one."""
         batches, how = self.owner.batches, self.owner.behaviour
         if self.path == "/v1/files":
+            time.sleep(how.upload_seconds)
             self._answer(200, batches.upload(self.headers["content-type"], body))
             return
         made = batches.create(json.loads(body))
@@ -354,10 +372,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path not in _PROTOCOLS:
             self._answer(404, {"error": {"message": "no such path"}})
             return
+        if stub.refuses(body):
+            self._answer(400, {"error": {"message": "the request is not taken"}})
+            return
         asked = json.loads(body)
         found, usage, tokens = _PROTOCOLS[self.path](stub, asked, stub.input_tokens(body))
-        later = stub.let_through(sum(tokens))
-        fate = "busy" if later else stub.fate()
+        too_large = how.most_tokens is not None and tokens[0] > how.most_tokens
+        later = 0.0 if too_large else stub.let_through(sum(tokens))
+        fate = "busy" if later or too_large else stub.fate()
         if fate == "busy":
             stub.count("busy")
             self._answer(

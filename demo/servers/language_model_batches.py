@@ -38,12 +38,14 @@ class StubBatches:
     :param seconds: that a batch takes.
     :param expired: share of a batch's requests, its last ones, that are not answered in time.
     :param refused: why each batch fails as a whole; empty: it does not.
+    :param list_seconds: after which a batch is in the list.
     """
 
     answer: Answer
     seconds: float = 0.0
     expired: float = 0.0
     refused: str = ""
+    list_seconds: float = 0.0
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, _Batch] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -72,7 +74,9 @@ class StubBatches:
     def listed(self) -> dict[str, Any]:
         """Return all batches, the newest first."""
         with self._lock:
-            return {"data": [self._told(one) for one in reversed(self.batches.values())], "has_more": False}
+            shown = time.monotonic() - self.list_seconds
+            data = [self._told(one) for one in reversed(self.batches.values()) if one.created <= shown]
+            return {"data": data, "has_more": False}
 
     def look(self, batch: str) -> dict[str, Any] | None:
         """Return a batch; None if there is none."""

@@ -19,10 +19,16 @@ from modelmill.language_models.questions import Question
 from modelmill.language_models.rate_limits import RateLimits
 
 Unanswered = str
-"""``budget``: not asked, the budget is used up; ``lost``: no answer after :attr:`Asker.attempts` requests."""
+"""``budget``: not asked, the budget is used up; ``lost``: no answer after :attr:`Asker.attempts` requests, or
+told to come later for too long; ``too long``: not asked, a minute has not so many tokens."""
 
 _LONGEST_PAUSE = 20.0
 _POLL = 0.05
+_OWN_REFUSALS = 5
+"""Times in a row that one request is told to come later, from which on it is taken for its own matter."""
+_FEWEST_REFUSED = 5
+_MOST_REFUSED = 50
+"""Requests that are not taken while none is answered, which is no chance: at the end, and at any time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Tally:
     without_usage: int = 0
     unanswered: dict[str, Unanswered] = field(default_factory=dict)
     """Why there is no answer, by key."""
+    tokens_needed: float = 0.0
+    """Of the largest request that is too long, about."""
     replies: Counter[str] = field(default_factory=Counter)
 
 
@@ -86,6 +94,7 @@ class Asker:
             run.stop.set()
         if run.error is not None:
             raise run.error
+        run.end()
         return run.tally
 
 
@@ -101,6 +110,8 @@ class _Run:
         self.error: BaseException | None = None
         self._lock = threading.Lock()
         self._failures = 0  # since the last answer
+        self._refused: dict[str, dict[str, Any]] = {}
+        """Refusals that came before any answer: they are nothing to keep if the endpoint takes nothing."""
         self._last_answer = time.monotonic()
 
     def work(self) -> None:
@@ -119,12 +130,24 @@ class _Run:
                 self.error = self.error or error
             self.stop.set()
 
+    def end(self) -> None:
+        """Keep the refusals, or say that the endpoint takes nothing."""
+        if len(self._refused) >= _FEWEST_REFUSED and not self.asker.journal.has_replies():
+            raise takes_nothing(next(iter(self._refused.values()))["text"])
+        self._keep_refusals()
+
     def _ask(self, ask: Ask) -> None:
         asker, request = self.asker, ask.request
         if asker.journal.is_known(request.key):
             return
         worst = asker.dialect.worst_case(request, asker.parameters)
-        failed = 0
+        needed = asker.limits.beyond(worst.total)
+        if needed is not None:
+            with self._lock:
+                self.tally.tokens_needed = max(needed, self.tally.tokens_needed)
+            self._leave(request.key, "too long")
+            return
+        failed, told_later, began = 0, 0, time.monotonic()
         while not self.stop.is_set():
             reserved = self._reserve(request.key, worst)
             if not isinstance(reserved, _Sendable):
@@ -135,9 +158,14 @@ class _Run:
             if outcome.kind in ("answered", "rejected"):
                 return
             if outcome.kind == "busy":
-                self._wait_as_asked(outcome)
+                told_later += 1
+                # A little less than the patience with all requests, which would end the step.
+                left = began + 0.9 * asker.patience - time.monotonic()
+                if not self._wait_as_asked(outcome, told_later, left):
+                    self._leave(request.key, "lost")
+                    return
                 continue
-            failed += 1
+            failed, told_later = failed + 1, 0
             if failed >= asker.attempts:
                 self._leave(request.key, "lost")
                 return
@@ -182,7 +210,7 @@ class _Run:
             journal.settle(reservation, "answered", cost=cost, answer=answer_entry(reply, cost, reservation))
         elif outcome.kind == "rejected" and reply is not None:
             used = 0
-            journal.settle(reservation, "answered", cost=0, answer=answer_entry(reply, 0, reservation))
+            self._refuse(reservation, answer_entry(reply, 0, reservation))
         elif outcome.kind == "lost":
             journal.settle(reservation, "lost")
         else:
@@ -192,6 +220,25 @@ class _Run:
         self._count(outcome, reply)
         check_bill(cost, reservation, self.asker.tariff)
         return outcome
+
+    def _refuse(self, reservation: Reservation, entry: dict[str, Any]) -> None:
+        """Keep a refusal as the answer, if the endpoint is known to answer."""
+        journal = self.asker.journal
+        with self._lock:
+            if not self.tally.replies["answered"] and not self.tally.replies["invalid"]:
+                self._refused[reservation.key] = entry
+        if reservation.key in self._refused:
+            journal.settle(reservation, "free")
+        else:
+            journal.settle(reservation, "answered", cost=0, answer=entry)
+
+    def _keep_refusals(self) -> None:
+        with self._lock:
+            refused, self._refused = self._refused, {}
+        for key, entry in refused.items():
+            reservation = self.asker.journal.reserve(key, 0)
+            if isinstance(reservation, Reservation):  # else another process has asked it
+                self.asker.journal.settle(reservation, "answered", cost=0, answer=entry)
 
     def _reply(self, ask: Ask, outcome: RequestOutcome) -> Reply | None:
         if outcome.kind == "answered":
@@ -219,12 +266,9 @@ class _Run:
             failures = self._failures
             silent = time.monotonic() - self._last_answer
             none_ever = not tally.replies["answered"] and not tally.replies["invalid"]
-        if outcome.kind == "rejected" and none_ever and tally.replies["refused"] >= 5:
-            raise ConfigError(
-                "the language model's endpoint must take the requests",
-                got=outcome.detail,
-                remedy="see the model's name, the dialect and the parameters; nothing was answered yet",
-            )
+            refused = len(self._refused) if none_ever else 0
+        if outcome.kind == "rejected" and refused >= _MOST_REFUSED and not self.asker.journal.has_replies():
+            raise takes_nothing(outcome.detail)
         if outcome.kind != "rejected" and (failures >= most or silent > self.asker.patience):
             raise TransientError(
                 f"the language model's endpoint must answer; {failures} requests in a row failed, and it was "
@@ -233,10 +277,25 @@ class _Run:
                 remedy="what it has answered is kept; try again when it answers",
             )
 
-    def _wait_as_asked(self, outcome: RequestOutcome) -> None:
-        seconds = self.asker.pause if outcome.retry_after is None else outcome.retry_after
-        self.asker.limits.pause(min(seconds, 3600.0))
-        self._sleep(random.uniform(0, 0.05))  # noqa: S311 (no secret)
+    def _wait_as_asked(self, outcome: RequestOutcome, told_later: int, left: float) -> bool:
+        """Wait, if it is asked again.
+
+        :param outcome: when to come.
+        :param told_later: how often in a row it was told to.
+        :param left: seconds for which this request is still asked.
+        :return: whether it is.
+        """
+        seconds = min(self.asker.pause if outcome.retry_after is None else outcome.retry_after, 3600.0)
+        if told_later <= _OWN_REFUSALS:
+            self.asker.limits.pause(seconds)
+            self._sleep(random.uniform(0, 0.05))  # noqa: S311 (no secret)
+            return True
+        # The others need not wait for what may be too large for the endpoint at any time.
+        seconds = max(seconds, min(_LONGEST_PAUSE, 0.01 * 2**told_later))
+        if seconds > left:
+            return False
+        self._sleep(seconds)
+        return True
 
     def _leave(self, key: str, why: Unanswered) -> None:
         with self._lock:
@@ -251,6 +310,19 @@ class _Run:
 class _Sendable:
     reservation: Reservation
     taken: float
+
+
+def takes_nothing(detail: str) -> ConfigError:
+    """Return the error for an endpoint that refuses every request.
+
+    :param detail: one of its refusals.
+    :return: the error.
+    """
+    return ConfigError(
+        "the language model's endpoint must take the requests",
+        got=detail,
+        remedy="see the model's name, the dialect and the parameters; nothing was answered yet",
+    )
 
 
 def check_bill(cost: int | None, reservation: Reservation, tariff: Tariff) -> None:

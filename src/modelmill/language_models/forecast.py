@@ -46,6 +46,7 @@ def forecast(
     tariff: Tariff,
     max_tokens: int,
     spent: int,
+    per_minute: int | None = None,
 ) -> Forecast:
     """Forecast what requests will cost.
 
@@ -58,6 +59,7 @@ def forecast(
     :param tariff: budget and prices.
     :param max_tokens: output tokens of an answer at most.
     :param spent: units accounted for so far.
+    :param per_minute: tokens that a minute has; None: not limited. What needs more is not asked.
     :return: the forecast; without answers it is the worst case.
     """
     wanted = np.array([sizes[key] for key in todo], np.float64)
@@ -70,8 +72,11 @@ def forecast(
         x, inputs, outputs = (np.array(column, np.float64) for column in zip(*seen, strict=True))
         spread = float(((x - x.mean()) ** 2).sum())
         slope = float(((x - x.mean()) * (inputs - inputs.mean())).sum()) / spread if spread > 0 else 0.0
-        input_tokens = float((inputs.mean() + slope * (wanted - x.mean())).clip(min=0).sum())
-        output_tokens = float(outputs.mean()) * len(wanted)
+        expected = (inputs.mean() + slope * (wanted - x.mean())).clip(min=0)
+        if per_minute is not None:
+            fits = expected + outputs.mean() <= per_minute
+            wanted, expected = wanted[fits], expected[fits]
+        input_tokens, output_tokens = float(expected.sum()), float(outputs.mean()) * len(wanted)
     else:
         input_tokens, output_tokens = float(wanted.sum()), float(max_tokens * len(wanted))
     worst = wanted.sum() * tariff.input_units + len(wanted) * max_tokens * tariff.output_units

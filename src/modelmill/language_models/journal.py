@@ -202,6 +202,10 @@ class Journal:
             found = self._answers.get(key)
         return None if found is None else dict(json.loads(found))
 
+    def has_replies(self) -> bool:
+        """Return whether an answer is there that is no refusal: the endpoint took a request."""
+        return any(entry["status"] != "refused" for _, entry in self.answers())
+
     @property
     def spent(self) -> Spent:
         """Where the money is, as of what this process has read."""

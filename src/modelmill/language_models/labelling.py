@@ -42,6 +42,7 @@ from modelmill.language_models.report import (
     forecast_line,
     told,
 )
+from modelmill.language_models.room import check_room
 from modelmill.language_models.selection import SelectableContent, Selected, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
 from modelmill.system.disk import try_write
@@ -197,6 +198,13 @@ class Attempt:
                 self._take_answers(journal)
                 self.bill = self._bill(journal, before)
         self._check_lost()
+        check_room(
+            self.tally,
+            self.plan,
+            wanted=self._wanted(),
+            per_minute=self.labelling.options.asking.tokens_per_minute,
+            log=self.workspace.log,
+        )
 
     def _ask_all(self, place: Place, journal: Journal) -> None:
         self._take_answers(journal)
@@ -305,6 +313,7 @@ class Attempt:
         self.tally.busy += tally.busy
         self.tally.without_usage += tally.without_usage
         self.tally.unanswered |= tally.unanswered
+        self.tally.tokens_needed = max(self.tally.tokens_needed, tally.tokens_needed)
 
     def _log_worst_case(self, todo: Sequence[str], journal: Journal) -> None:
         if not journal.spent.accounted:
@@ -341,6 +350,7 @@ class Attempt:
     def _forecast(
         self, todo: Sequence[str], journal: Journal, answers: Mapping[str, LabelAnswer]
     ) -> Forecast:
+        asking = self.labelling.options.asking
         return forecast(
             self.plan.sizes,
             todo,
@@ -348,6 +358,7 @@ class Attempt:
             tariff=self.tariff,
             max_tokens=self.planner.parameters.max_tokens,
             spent=journal.spent.accounted,
+            per_minute=None if asking.batch is not None else asking.tokens_per_minute,
         )
 
     def _take_answers(self, journal: Journal) -> None:

@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from modelmill.errors import ConfigError
-
 _WINDOW = 60.0
 _TOLERANCE = 1.0
 _JITTER = 1.0
@@ -68,22 +66,27 @@ class RateLimits:
             self._closed = True
             os.close(self._file)
 
+    def beyond(self, worst: int) -> float | None:
+        """Return the tokens that a request needs, about, if a minute has not so many.
+
+        :param worst: tokens that it needs at most.
+        :return: the tokens; None if it fits.
+        """
+        needed = worst * self._share
+        return None if self._tokens is None or needed <= self._tokens else needed
+
+    @property
+    def _share(self) -> float:
+        with self._lock:
+            return self._used / self._asked if self._used else _FIRST_SHARE
+
     def take(self, worst: int) -> tuple[float, float]:
         """Take the place of one request.
 
         :param worst: tokens that it needs at most.
         :return: seconds to wait before it is sent, and the tokens that were taken, for :meth:`correct`.
-        :raises ConfigError: if it needs more tokens than a minute has.
         """
-        with self._lock:
-            share = self._used / self._asked if self._used else _FIRST_SHARE
-        taken = worst * share
-        if self._tokens is not None and taken > self._tokens:
-            raise ConfigError(
-                "a request must fit into the tokens of a minute",
-                got=f"about {taken:,.0f} tokens, and {self._tokens:,} are allowed",
-                remedy="raise the limit, or send fewer columns",
-            )
+        taken = worst * self._share
         wait = self._change(lambda state: self._advance(state, taken))
         return wait, taken
 

@@ -45,7 +45,8 @@ class SignalReport(Record):
     """Rows without a label, by reason: ``cannot tell``, ``below the threshold``, ``blank``,
     ``not chosen``."""
     failed: Mapping[str, int]
-    """Rows without an answer, by reason: ``invalid``, ``refused``, ``lost``, ``budget``."""
+    """Rows without an answer, by reason: ``invalid``, ``refused``, ``lost``, ``budget``,
+    ``too long`` for a minute."""
     labels: Mapping[str, int]
     """Rows with each label, gold ones included."""
     review_rows: int

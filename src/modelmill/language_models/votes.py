@@ -22,7 +22,8 @@ class Vote:
     """Mean over the orders: the option's probability where the endpoint gives one, else 1 for the answer. 0
     without a label."""
     failure: str | None = None
-    """Why there is no answer: ``invalid``, ``refused``, ``lost`` or ``budget``; None if there is one."""
+    """Why there is no answer: ``invalid``, ``refused``, ``lost``, ``budget`` or ``too long``; None if there
+    is one."""
 
 
 def vote(answers: Sequence[LabelAnswer | None], failures: Sequence[str], labels: Mapping[str, str]) -> Vote:
