@@ -101,23 +101,34 @@ class BatchClient:
         """Close the connection."""
         self._client.close()
 
-    def submit(self, name: str, requests: Path, *, path: str, window: str) -> Batch:
-        """Send requests. Nothing is tried again: the caller looks first whether the batch is there.
+    def upload(self, name: str, requests: Path) -> str:
+        """Send the file of a batch. Nothing is tried again.
+
+        :param name: of the batch.
+        :param requests: file of lines of JSON, one for each request.
+        :return: the file's id.
+        :raises ConfigError: if the endpoint takes no batches.
+        :raises TransientError: if it does not answer.
+        """
+        with requests.open("rb") as lines:
+            sent = self._sent(
+                "POST", "files", data={"purpose": "batch"}, files={"file": (f"{name}.jsonl", lines)}
+            )
+        return _id(sent.get("id"))
+
+    def submit(self, name: str, file: str, *, path: str, window: str) -> Batch:
+        """Make a batch. Nothing is tried again: the caller looks first whether the batch is there.
 
         :param name: of the batch, by which :meth:`find` finds it.
-        :param requests: file of lines of JSON, one for each request.
+        :param file: id of the file with its requests, which no other batch has.
         :param path: of the requests, below the endpoint's URL.
         :param window: time within which they are answered, as the endpoint wants it.
         :return: the batch.
         :raises ConfigError: if the endpoint takes no batches, or not this one.
         :raises TransientError: if it does not answer; the batch may have been made.
         """
-        with requests.open("rb") as lines:
-            sent = self._sent(
-                "POST", "files", data={"purpose": "batch"}, files={"file": (f"{name}.jsonl", lines)}
-            )
         asked = {
-            "input_file_id": _id(sent.get("id")),
+            "input_file_id": file,
             "endpoint": f"/v1/{path}",
             "completion_window": window,
             "metadata": {_NAME: name},
@@ -125,14 +136,20 @@ class BatchClient:
         headers = {"content-type": "application/json", "idempotency-key": name}
         return _batch(self._sent("POST", "batches", content=canonical(asked), headers=headers))
 
-    def find(self, name: str) -> Batch | None:
-        """Return the batch of a name; None if there is none among the newest."""
+    def find(self, name: str, file: str | None) -> Batch | None:
+        """Find a batch that may have been made.
+
+        :param name: of the batch.
+        :param file: id of its file, by which it is found where an endpoint keeps no metadata; None: unknown.
+        :return: the batch; None if there is none among the newest.
+        """
         after = ""
         for _ in range(_PAGES):
             page = self._patiently(f"batches?limit=100{after}")
             found = [one for one in page.get("data") or () if isinstance(one, dict)]
             for one in found:
-                if isinstance(one.get("metadata"), dict) and one["metadata"].get(_NAME) == name:
+                named = isinstance(one.get("metadata"), dict) and one["metadata"].get(_NAME) == name
+                if named or (file is not None and one.get("input_file_id") == file):
                     return _batch(one)
             if not page.get("has_more") or not found:
                 break
@@ -160,9 +177,12 @@ class BatchClient:
                 if found is not None:
                     yield found
 
-    def forget(self, batch: Batch) -> None:
-        """Delete a batch's files at the endpoint; if that fails, they stay as long as its own rule says."""
-        for file in filter(None, (batch.input, batch.output, batch.errors)):
+    def forget(self, *files: str | None) -> None:
+        """Delete files at the endpoint; if that fails, they stay as long as its own rule says.
+
+        :param files: their ids; None: there is none.
+        """
+        for file in filter(None, files):
             with contextlib.suppress(ConfigError, TransientError):
                 self._sent("DELETE", f"files/{file}")
 

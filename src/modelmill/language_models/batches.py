@@ -1,8 +1,8 @@
 """Asking in batches: requests go out together, the step ends as waiting, and the same step takes the answers.
 
 What is on the disk before the next thing happens: the reservation of each request, then the batch with its
-keys, then its id. So a process that dies before it has written the id looks for the batch at the endpoint, by
-a name that it gave it, and sends nothing a second time.
+keys, then the id of its file, then its own. So a process that dies before it has written the batch's id looks
+for it at the endpoint, by a name that it gave it and by the file, and sends nothing a second time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modelmill.errors import ConfigError, WaitingError
-from modelmill.language_models.asker import Ask, Tally, answer_entry, check_bill
+from modelmill.language_models.asker import Ask, Tally, answer_entry, check_bill, takes_nothing
 from modelmill.language_models.batch_endpoint import ENDED, Batch, BatchClient, BatchLine
 from modelmill.language_models.dialects import Dialect, Parameters, Reply, Usage
 from modelmill.language_models.journal import Journal, Reservation, Settlement
@@ -33,6 +33,8 @@ _MOST_BYTES = 150_000_000
 """Of a batch's file: OpenAI takes 200 MB."""
 _LISTED_SECONDS = 10.0
 """After which a batch that was made is certainly in the endpoint's list."""
+_FEWEST_REFUSED = 5
+"""Requests that are not taken, of a batch in which none is, that are no chance."""
 
 
 class SubmittedBatch(Record):
@@ -40,6 +42,8 @@ class SubmittedBatch(Record):
 
     name: str
     keys: tuple[str, ...]
+    file: str | None = None
+    """Id of the file with its requests; None: nothing was made of them."""
     id: str | None = None
     """At the endpoint; None: it may be there, or not."""
     has_ended: bool = False
@@ -135,6 +139,7 @@ class BatchAsker:
         """Settle a batch if it has ended; return it if it has not."""
         batch = self._found(submitted)
         if batch is None:  # it has never come there
+            self.client.forget(submitted.file)  # should it come there all the same, nothing is answered
             self._settle(self._reserved(submitted).values(), "free")
             self._state_path(submitted.name).unlink()
             self._lines_path(submitted.name).unlink(missing_ok=True)
@@ -145,9 +150,11 @@ class BatchAsker:
             self._lines_path(submitted.name).unlink(missing_ok=True)
         if not batch.has_ended:
             return batch
-        self._take(submitted, batch, tally)
+        refusal = self._take(submitted, batch, tally)
         self._keep(submitted.model_copy(update={"has_ended": True}))
-        self.client.forget(batch)
+        self.client.forget(batch.input, batch.output, batch.errors)
+        if refusal is not None:
+            raise takes_nothing(refusal)
         if batch.status == "failed" and not batch.done:
             raise ConfigError(
                 "the language model's endpoint must take a batch",
@@ -159,17 +166,25 @@ class BatchAsker:
     def _found(self, submitted: SubmittedBatch) -> Batch | None:
         if submitted.id is not None:
             return self.client.look(submitted.id)
-        found = self.client.find(submitted.name)
+        found = self.client.find(submitted.name, submitted.file)
+        # The state was written last when the file was there, just before the batch was asked for.
         wait = self._state_path(submitted.name).stat().st_mtime + _LISTED_SECONDS - time.time()
         if found is None and wait > 0:
             time.sleep(min(wait, _LISTED_SECONDS))
-            found = self.client.find(submitted.name)
+            found = self.client.find(submitted.name, submitted.file)
         return found
 
-    def _take(self, submitted: SubmittedBatch, batch: Batch, tally: Tally) -> None:
-        """Settle each request: at what its answer was billed; the others as the batch ended."""
+    def _take(self, submitted: SubmittedBatch, batch: Batch, tally: Tally) -> str | None:
+        """Settle each request: at what its answer was billed; the others as the batch ended.
+
+        :param submitted: the batch, as it is on the disk.
+        :param batch: as the endpoint tells of it.
+        :param tally: gets what happened.
+        :return: a refusal, if the endpoint takes nothing: then none of them is kept as an answer.
+        """
         reserved, answered = self._reserved(submitted), 0
         dear: list[tuple[int, Reservation]] = []
+        refused: list[tuple[Reservation, Reply]] = []
         for line in self.client.lines(batch):
             reservation = reserved.pop(line.name, None)
             if reservation is None:
@@ -182,6 +197,9 @@ class BatchAsker:
                 continue
             answered += 1
             tally.replies[reply.status] += 1
+            if line.status != 200:
+                refused.append((reservation, reply))
+                continue
             tally.without_usage += reply.usage is None
             cost = self.tariff.cost(reply.usage) if reply.usage else None
             self.journal.settle(
@@ -193,12 +211,20 @@ class BatchAsker:
             )
             if cost is not None and cost > reservation.cost:
                 dear.append((cost, reservation))
+        takes_none = len(refused) == answered >= _FEWEST_REFUSED and not self.journal.has_replies()
+        for reservation, reply in refused:
+            if takes_none:
+                self.journal.settle(reservation, "free", together=True)
+            else:
+                entry = answer_entry(reply, 0, reservation)
+                self.journal.settle(reservation, "answered", cost=0, answer=entry, together=True)
         # Of a batch that was completed each request has a line; one without may have been billed.
         self._settle(reserved.values(), "lost" if batch.status == "completed" else "free")
         tally.lost += len(reserved) if batch.status == "completed" else 0
         self.log(f"batch {batch.id} {batch.status}: {answered:,} of {len(submitted.keys):,} answered")
         for cost, reservation in dear[:1]:
             check_bill(cost, reservation, self.tariff)
+        return refused[0][1].text if takes_none else None
 
     def _reply(self, line: BatchLine) -> Reply | None:
         if line.status == 200:
@@ -228,7 +254,10 @@ class BatchAsker:
             submitted = SubmittedBatch(name=draft.name, keys=tuple(draft.keys))
             self._keep(submitted)
             lines = self._lines_path(draft.name)
-            batch = self.client.submit(draft.name, lines, path=draft.path, window=self.batching.window)
+            file = self.client.upload(draft.name, lines)
+            submitted = submitted.model_copy(update={"file": file})
+            self._keep(submitted)
+            batch = self.client.submit(draft.name, file, path=draft.path, window=self.batching.window)
             self._keep(submitted.model_copy(update={"id": batch.id}))
             lines.unlink()
             self.log(f"batch {batch.id}: {len(draft.keys):,} requests are sent")

@@ -143,6 +143,21 @@ def test_the_labels_are_those_of_a_step_for_each_signal_and_the_text_is_paid_onc
     assert cost < 0.65 * (billed(server) - cost)  # the prompts of both are still in it
 
 
+def test_together_and_alone_compare_on_the_same_gold_rows(
+    tickets: TableRef, stub: Stub, nights: Iterator[StepContext]
+) -> None:
+    """The recipe of the docs: gold rows are asked about in any case, and one row more."""
+    server, gold_only, told = stub(words=ALL_WORDS), {"rows": 1, "rounds": 1}, list[str]()
+    run(tickets, replace(next(nights), log=told.append), select=gold_only)
+    assert server.bill.billed == 2 * ASKED_TWICE + 1
+    for signal, gold in (("topic", 12), ("urgent", 15)):
+        alone(tickets, replace(next(nights), log=told.append), signal, select=gold_only)
+        right = [line.removeprefix("step: ") for line in told if f"on {gold} gold rows" in line]
+        assert right == [f"{signal}: {right[1]}", right[1]]
+    run(tickets, next(nights))
+    assert server.bill.billed == 2 * ASKED_TWICE + 1 + (2 * 12 + 1) + (2 * 15 + 1) + ROWS - ASKED_TWICE - 1
+
+
 def test_equal_texts_are_asked_once_tonight_and_in_any_later_night(
     tickets: TableRef, stub: Stub, nights: Iterator[StepContext], step_context: StepContext
 ) -> None:
