@@ -388,7 +388,7 @@ def quiet(_line: str) -> None:
 def _answer_all(work: Any, folder: Path) -> None:
     """Fill the journal as if an endpoint had answered: 100,000 requests are not what is measured here."""
     folder.mkdir()
-    entry = {
+    entry: dict[str, Any] = {
         "status": "answered",
         "label": "sport",
         "probabilities": None,
