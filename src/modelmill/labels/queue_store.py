@@ -121,7 +121,7 @@ class LabelQueues:
             ]
             return _proposal(values, _row_schema(), {"rows": _count(table, "rows") + 1})
 
-        append_if(place, propose, schema=_row_schema(), properties=_PROPERTIES)
+        append_if(place, propose, schema=_row_schema(), properties=_PROPERTIES, own=True)
         self._make_labels(found)
         return added
 
@@ -165,7 +165,7 @@ class LabelQueues:
             names = [f"row {hashlib.sha256(row.key.encode()).hexdigest()}" for row in chosen]
             return _proposal(values, _claim_schema(), {one: _count(table, one) + 1 for one in names})
 
-        append_if(place, propose, schema=_claim_schema(), properties=_PROPERTIES)
+        append_if(place, propose, schema=_claim_schema(), properties=_PROPERTIES, own=True)
         return chosen, states[0]
 
     def give(self, name: str, who: str, given: Sequence[Given], *, now: datetime | None = None) -> int:
@@ -226,7 +226,7 @@ class LabelQueues:
             return _proposal(values, schema, {f"given {id_}": 1 for id_ in fresh})
 
         if rows:
-            append_if(self.place(queue.name, name), propose, schema=schema, properties=_PROPERTIES)
+            append_if(self.place(queue.name, name), propose, schema=schema, properties=_PROPERTIES, own=True)
         return kept
 
     @property
@@ -250,7 +250,7 @@ class LabelQueues:
             row = {"name": queue.name, "definition": definition, "who": who, "when": datetime.now(UTC)}
             return _proposal([row], _queue_schema(), {name: _count(table, name) + 1})
 
-        append_if(self._definitions, propose, schema=_queue_schema(), properties=_PROPERTIES)
+        append_if(self._definitions, propose, schema=_queue_schema(), properties=_PROPERTIES, own=True)
         return found
 
     def _make_labels(self, queue: LabelQueue) -> None:
@@ -260,7 +260,7 @@ class LabelQueues:
         def propose(table: DeltaTable | None) -> Proposal | None:
             return Proposal(schema.empty_table(), {"made": 1}) if table is None else None
 
-        append_if(self.place(queue.name), propose, schema=schema, properties=_PROPERTIES)
+        append_if(self.place(queue.name), propose, schema=schema, properties=_PROPERTIES, own=True)
 
     def _newest(self, table: DeltaTable | None = None) -> dict[str, str]:
         """Return the newest definition of each queue, as JSON, the latest last."""

@@ -49,6 +49,7 @@ from modelmill.system.disk import try_write
 from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns
 from modelmill.tables.storage import table_location
+from modelmill.tables.write_checks import check_not_kept
 from modelmill.workspace import Workspace
 
 
@@ -136,7 +137,7 @@ def check_names(labelling: LlmLabelling) -> None:
 
     :param labelling: the table, the question and the places.
     :raises ConfigError: if names collide, or the table would be written over itself.
-    :raises TableError: if a column is missing.
+    :raises TableError: if a column is missing, or a place is one that steps do not write to.
     """
     options, table = labelling.options, labelling.table
     names = table_schema(table).names
@@ -154,6 +155,8 @@ def check_names(labelling: LlmLabelling) -> None:
                 "labels by hand",
             )
     places = [table_location(place) for place in (labelling.to, labelling.disagreements, labelling.answers)]
+    for place in places:
+        check_not_kept(place)  # before anything is paid for
     if len({table_location(table.uri), *places}) < 4:
         raise ConfigError(
             "source, result and answers are different tables", got=labelling.to, remedy="name another table"

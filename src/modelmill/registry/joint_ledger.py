@@ -132,7 +132,7 @@ def append_together(
         bounds = ("model", "number", "step_key")
         return Proposal(as_table(move.rows), {step_key: number, **counters}, bounds=bounds)
 
-    if append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES):
+    if append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True):
         return written[0]
     return None
 
@@ -158,7 +158,7 @@ def settle_together(settings: Settings, move: JointMove, models: Sequence[str]) 
             counters[_JOINT_SETTLED] = newest
         return Proposal(None, counters) if counters else None
 
-    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES)
+    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True)
     return done
 
 

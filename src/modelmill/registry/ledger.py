@@ -124,7 +124,7 @@ def append(
         }
         return Proposal(as_table([row]), {step_key: 1, **counters}, bounds=("model", "number"))
 
-    if append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES):
+    if append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True):
         return written[0]
     earlier = find(settings, model, step_key)
     if is_taken and earlier is None:  # who asks again would get the same answer for ever
@@ -153,7 +153,7 @@ def settle(settings: Settings, row: LedgerRow) -> bool:
             None if found.settled or not still else Proposal(None, {settled_counter(row.model): row.number})
         )
 
-    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES)
+    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True)
     return still
 
 

@@ -21,7 +21,7 @@ from modelmill.tables.files import file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
-from modelmill.tables.write_checks import transient, write_check
+from modelmill.tables.write_checks import check_not_kept, transient, write_check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,7 @@ def append_if(
     *,
     schema: pa.Schema,
     properties: Mapping[str, str] | None = None,
+    own: bool = False,
 ) -> bool:
     """Append what ``propose`` returns for the newest version, unless a later commit conflicts with it.
 
@@ -58,11 +59,14 @@ def append_if(
         add, or None for nothing. Called again whenever a commit with a common application id was faster.
     :param schema: columns of the table.
     :param properties: properties of a new table, such as ``delta.appendOnly``.
+    :param own: whether it is the ledger or a queue of people's labels, which steps do not write to.
     :return: whether anything was added.
     :raises TableError: if the table cannot be read or written, or has other columns.
     :raises TransientError: if other writers were always faster, or the store does not answer.
     """
     place = table_location(uri)
+    if not own:
+        check_not_kept(place)
     last: Exception | None = None
     for attempt in range(_ATTEMPTS):
         table = open_table(place) if table_exists(place) else None

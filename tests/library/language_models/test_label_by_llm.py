@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
+from modelmill.settings import Settings
 from modelmill.steps.label_by_llm import LabelByLlmConfig, LabelByLlmOutputs
 from modelmill.tables.reading import read_arrow
 
@@ -245,11 +246,13 @@ def test_a_bad_configuration_is_refused(changes: dict[str, Any], said: str, labe
 def test_names_that_collide_and_columns_that_miss_are_refused_before_anything_is_sent(
     tmp_path: Path, news: TableRef, stub: Stub, label: Label
 ) -> None:
-    server = stub()
+    server, ledger = stub(), Settings.from_environment().ledger
     for error, changes, said in [
         (TableError, {"columns": ["text"]}, "must have the column"),
         (ConfigError, {"label": "Body", "columns": ["id"]}, "must not be in the table"),
         (ConfigError, {"to": news.uri}, "different tables"),
+        (TableError, {"to": ledger}, "a step does not write where modelmill keeps the ledger"),
+        (TableError, {"answers": ledger}, "a step does not write where modelmill keeps the ledger"),
     ]:
         with pytest.raises(error, match=said):
             label(news, **changes)

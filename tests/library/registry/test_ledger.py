@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -20,6 +21,7 @@ from modelmill.registry import ledger, ledger_table
 from modelmill.registry.ledger import Entry, Head, LedgerRow, append, entries, head
 from modelmill.settings import Settings
 from modelmill.tables.commits import write_rows
+from modelmill.tables.conditional_append import Proposal, append_if
 
 
 def following(model: str, key: str, **changes: object) -> Callable[[Head], Entry]:
@@ -232,5 +234,17 @@ def test_a_step_writes_no_rows_into_the_ledger(settings: Settings, mode: str, tm
     for protocol in ("fs", "FS", "opendal+fs", "memory"):  # delta-rs has these for local files, too
         with pytest.raises(TableError, match="MODELMILL_STORES"):
             write_rows(f"{protocol}://{settings.ledger}", forged, mode=mode, transaction="t")
+    with pytest.raises(TableError, match="a step does not write where modelmill keeps"):
+        append_if(settings.ledger, lambda _: Proposal(forged, {"t": 1}), schema=forged.schema)
     assert sorted(Path(settings.ledger).rglob("*")) == own  # nothing is staged there either
     assert [row.to_version for row in entries(settings)] == [1]
+
+
+def test_a_step_does_not_take_the_ledgers_place_before_there_is_one(settings: Settings) -> None:
+    """A table of other columns there would stop every promotion for ever."""
+    rows = pa.table({"key": ["a"]})
+    for place in (settings.ledger, f"{settings.queues}/desks"):
+        with pytest.raises(TableError, match="a step does not write where modelmill keeps"):
+            append_if(place, lambda _: Proposal(rows, {"t": 1}), schema=rows.schema)
+        assert not Path(place).exists()
+    assert write(settings, "m", "k") is not None
