@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from modelmill.errors import ConfigError
 from modelmill.registry.backup import Folder
 from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.mlflow_calls import mlflow_errors
@@ -60,6 +61,7 @@ def old_results(
     :param now: seconds since 1970; None: this moment.
     :param say: gets a line for each reason that something stays for.
     :yield: what can go, in the order in which it has to: versions, runs, files of tables.
+    :raises ConfigError: if the folder of the pipelines or the rule sets is not there.
     :raises TransientError: if MLflow does not answer.
     :raises TableError: if the ledger, or one of the tables, cannot be read.
     """
@@ -67,6 +69,8 @@ def old_results(
         client = tracking_client(settings.tracking_uri)
         moment = {} if now is None else {"now": now}
         policy = Policy(run_days or table_days or 0, version_days, **moment)
+        if version_days is not None and not os.environ.get("MODELMILL_PIPELINES"):
+            say("no pipelines are looked at, as MODELMILL_PIPELINES is not set: what only they name goes")
         needs = needed(client, settings, policy, texts=_documents(settings))
         if run_days is not None:
             for reason, count in needs.reasons().items():
@@ -130,15 +134,21 @@ def _last(file: OldFile) -> str:
 
 
 def _documents(settings: Settings) -> Iterator[str]:
-    """Yield the texts of pipelines, rule sets and deployments: what they name stays."""
-    places = (
-        os.environ.get("MODELMILL_PIPELINES"),
-        environment_params().get("rules"),
-        settings.deployments,
-        settings.queues,
-    )
-    for place in filter(None, places):
+    """Yield the texts of pipelines, rule sets and deployments, and parameters: what they name stays."""
+    params = environment_params()
+    yield from params.values()
+    written = {"MODELMILL_PIPELINES": os.environ.get("MODELMILL_PIPELINES")}
+    written["MODELMILL_PARAM_RULES"] = params.get("rules")
+    for variable, place in (*written.items(), ("", settings.deployments), ("", settings.queues)):
+        if not place:
+            continue
         folder = Folder(place)
+        if variable and not folder.files.exists(folder.root):
+            raise ConfigError(
+                f"the folder that {variable} names must be there: what its documents name stays",
+                got=place,
+                remedy=f"correct {variable}, or make the folder",
+            )
         for path in folder.paths():
             if path.endswith(_DOCUMENTS):
                 yield b"".join(folder.read(path)).decode(errors="replace")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 _NAMED = re.compile(r"models:/([A-Za-z][\w.-]*)/(\d+)\b|\b(m-[0-9a-f]{32}|[0-9a-f]{32})\b")
 """A registered version, a logged model or a run, in any text."""
+_FILLED_IN = re.compile(r"\$\{[^}]{0,200}\}")
+_TEMPLATE = re.compile(r"models:/((?:[\w.-]|\$\{[^}]{0,200}\})+/(?:\d|\$\{[^}]{0,200}\})+)")
+"""A registered version whose name or number is partly filled in when a document is used."""
 _PROSE = {"summary", "reasons", "approved_by"}
 """What a verdict says to people: that names the champion before, and so would keep every champion."""
 
@@ -269,7 +272,7 @@ def _roots(
             yield name, f"{name} was registered by others"
         elif policy.version_is_young((version.creation_timestamp or 0) / 1000):
             yield name, "registered versions are kept" + _for(policy.version_days)
-    for name in sorted(named_in(texts)):
+    for name in sorted(_named_in_documents(texts, everything.versions)):
         yield name, "a document names it"
     for run in everything.runs.values():
         if not run.has_ended and not run.is_deleted:
@@ -308,6 +311,28 @@ def named_in(texts: Iterable[str]) -> set[str]:
         for text in texts
         for found in _NAMED.finditer(text)
     }
+
+
+def _named_in_documents(texts: Iterable[str], versions: Collection[str]) -> set[str]:
+    """Return what documents name: of ``models:/${topic}/3``, every version that it may stand for."""
+    found: set[str] = set()
+    for text in texts:
+        found |= named_in([text])
+        for template in {template for template in _TEMPLATE.findall(text) if "${" in template}:
+            parts = _FILLED_IN.split(template)
+            found |= {version for version in versions if _may_be(version, parts)}
+    return found
+
+
+def _may_be(version: str, parts: Sequence[str]) -> bool:
+    """Return whether a text has some parts in their order, the first and the last at its ends."""
+    place, end = len(parts[0]), len(version) - len(parts[-1])
+    for part in parts[1:-1]:
+        place = version.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return version.startswith(parts[0]) and version.endswith(parts[-1]) and place <= end
 
 
 def last_reuse(settings: Settings, experiment: str, key: str, run_id: str) -> float:

@@ -15,7 +15,7 @@ from benchmarks.crash_points import CrashPoints, Died, crash_points
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
 from modelmill.cli.old_results import OldResult, mark_all_dead_runs, old_results
 from modelmill.component import StepContext
-from modelmill.errors import ModelmillError
+from modelmill.errors import ConfigError, ModelmillError
 from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
 from modelmill.registry.finished_runs import AskedRun, RunPlace, memory_file, remember
@@ -164,6 +164,36 @@ def test_what_was_reused_lately_runs_or_is_named_stays(
         assert [what.split()[1] for what in removed(nights)] == [runs[key(12)]]
     assert [what.split()[1] for what in removed(nights)] == [runs[key(22)]]
     assert not (nights.home / "steps" / key(22)).exists()
+
+
+def test_a_version_whose_name_is_filled_in_stays(
+    nights: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def goes() -> bool:
+        return "models:/topics/2" in found(nights)
+
+    assert goes()
+    for named, stays in (
+        *(("models:/topics/2", True), ("models:/${name}/2", True), ("models:/top${rest}/2", True)),
+        *(
+            ("models:/topics/${version}", True),
+            ("models:/${a}${b}/${c.d}", True),
+            ("models:/${a}/2${b}", True),
+        ),
+        *(("models:/desks/2", False), ("models:/x${a}/2", False), ("models:/${a}/3${b}", False)),
+        *(("models:/${a/2", False), ("models:/${a}s${b}s${c}/2", False)),
+        ("models:/" + "${a}.*" * 30 + "/2", False),
+    ):
+        monkeypatch.setenv("MODELMILL_PARAM_MODEL", named)
+        assert goes() != stays, named
+    monkeypatch.delenv("MODELMILL_PARAM_MODEL")
+    monkeypatch.setenv("MODELMILL_PIPELINES", str(tmp_path / "pipelines"))
+    with pytest.raises(ConfigError, match="MODELMILL_PIPELINES names must be there"):
+        goes()
+    (tmp_path / "pipelines").mkdir()
+    assert goes()
+    (tmp_path / "pipelines" / "daily.yaml").write_text("model: models:/${name}/2\n")
+    assert not goes()
 
 
 def test_what_is_come_for_after_it_was_listed_stays(nights: Settings) -> None:
