@@ -180,7 +180,7 @@ class BatchClient:
     def forget(self, *files: str | None) -> None:
         """Delete files at the endpoint; if that fails, they stay as long as its own rule says.
 
-        :param files: their ids; None: there is none.
+        :param *files: their ids; None: there is none.
         """
         for file in filter(None, files):
             with contextlib.suppress(ConfigError, TransientError):
