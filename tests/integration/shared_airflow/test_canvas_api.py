@@ -11,6 +11,8 @@ import httpx
 import pytest
 from demo.servers import AirflowClient, LocalAirflow
 
+from modelmill.settings import MODEL_TRAINING
+
 pytestmark = pytest.mark.airflow
 
 FLOW = """\
@@ -79,7 +81,7 @@ def check_saving_and_running(browser: Browser, client: AirflowClient, tmp_path: 
     nodes = {node["step"]: node for node in run["nodes"]}
     assert nodes["second"]["outputs"]["table"] == {"kind": "table", "uri": "/toy", "version": 0}
     assert not nodes["second"]["reused"]
-    assert nodes["second"]["mlflow_url"].endswith(nodes["second"]["mlflow_run"])
+    assert nodes["second"]["mlflow_url"].endswith(f"/{nodes['second']['mlflow_run']}{MODEL_TRAINING}")
     log = browser("GET", f"{path}/steps/first/log")
     assert "attempt 1 of first" in [line["text"] for line in log["lines"]]
     metrics = browser("GET", f"{path}/metrics")
