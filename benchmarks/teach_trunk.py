@@ -1,7 +1,7 @@
 """What an encoder that has learned many signals' labels does to a signal with few labels.
 
 ``./run python -m benchmarks.teach_trunk`` teaches all-MiniLM-L6-v2, as the component ``teach_trunk`` does, up
-to 16 labels of each topic of Reuters R52 and five of each topic of R8, in one epoch. Then logistic regression
+to 16 labels of each topic of Reuters R52 and five of each topic of R8. Then logistic regression
 is fitted on the features of those rows of R8, before and after, and judged on test texts of R8. Each seed has
 a training and a draw of labels of its own. The topics of both are much the same; no test text is read before.
 """
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tests", type=int, default=400, help="test texts")
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--epochs", type=float, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
     data, model = prepare(Settings.from_environment().home)
@@ -52,7 +53,9 @@ def main() -> None:
             source("R52", [many[0][place] for place in others], many[1][others]),
             source("R8", *learned),
         ]
-        settings = TeachingOptions(base_model=str(model), max_tokens=options.tokens, epochs=1, seed=seed)
+        settings = TeachingOptions(
+            base_model=str(model), max_tokens=options.tokens, epochs=options.epochs, seed=seed
+        )
         with Workspace.temporary(log=lambda _line: None) as workspace:
             nothing = np.zeros(0, dtype=np.uint64)
             taught = teach_encoder(sources, settings, workspace, learned_before=nothing)
