@@ -250,6 +250,8 @@ class AdaptationOptions(TrainingOptions):
 class TeachingOptions(TrainingOptions):
     """Options of :func:`modelmill.training.multi_task.teach_encoder`."""
 
+    # After one pass over a few hundred labels, heads that began at random have only harmed the encoder.
+    epochs: float = Field(4, gt=0, le=1000, description="Passes over the train split.")
     base_model: str = Field(
         "", description="Folder or Hugging Face id, as in fine_tune; empty: the input model."
     )
