@@ -26,7 +26,7 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_STORES``         protocols that tables may have, separated by commas, beside those of the usual
                              object stores and HDFS
 ``MODELMILL_SERVICES``       addresses of services, separated by commas, that ``deploy`` may ask. Default: all
-                             but those of a machine's own link and of clouds' metadata
+                             but link-local ones (169.254.…) and those of clouds' metadata
 ``MODELMILL_CACHE_DAYS``     days after which ``modelmill gc`` removes what nobody has used in the cache,
 ``MODELMILL_RUN_DAYS``       runs that nothing needs, with their models, and also
 ``MODELMILL_VERSION_DAYS``   registered versions; and the days that a reader can go back in the tables that

@@ -1,9 +1,9 @@
 """Addresses of services, as pipelines name them: which ones a step may ask, and how it asks.
 
 Who writes a pipeline need not be who knows the worker's network. So the deployment says which addresses a
-step may ask (``MODELMILL_SERVICES``). Where it says nothing, the step asks none that only this machine's
-link or a cloud knows, and does not tell why something that is no service gave no answer: ports cannot be
-looked for with it. What a name stands for is looked up once, and that is asked: it cannot change in between.
+step may ask (``MODELMILL_SERVICES``). Where it says nothing, the step asks no link-local address and none of
+a cloud's metadata, and does not tell why something that is no service gave no answer: ports cannot be looked
+for with it. A host's name is looked up once, and that IP address is asked: it cannot change in between.
 """
 
 from __future__ import annotations
@@ -127,8 +127,7 @@ class ServiceAddress:
         refused = [] if self.is_named else list(filter(_is_refused, places))
         if refused:
             raise ConfigError(
-                "a service has an address of this machine or its network, not one of its link alone, of many "
-                "machines, or of a cloud's metadata",
+                "a service's address must not be link-local, multicast, reserved or that of cloud metadata",
                 got=self.url if refused[0] == self.host else f"{self.url}, which is {refused[0]}",
                 remedy="name the service's own address, or add this one to MODELMILL_SERVICES",
             )
