@@ -332,7 +332,7 @@ def labelling_of(folder: Path, columns: dict[str, list[str]], *, name: str = "t"
     from deltalake import write_deltalake
 
     from modelmill.artifacts import TableRef
-    from modelmill.language_models.labelling import LlmLabelling
+    from modelmill.language_models.labelling_task import LlmLabelling
     from modelmill.language_models.options import LlmLabellingOptions
 
     write_deltalake(str(folder / name), pa.table(columns))

@@ -21,7 +21,8 @@ from demo.servers.language_model import LanguageModelStub
 
 from modelmill.artifacts import TableRef
 from modelmill.language_models.endpoint import Endpoint
-from modelmill.language_models.labelling import LlmLabelling, label_by_llm
+from modelmill.language_models.labelling import label_by_llm
+from modelmill.language_models.labelling_task import LlmLabelling
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.language_models.places import Remote
 from modelmill.tables.reading import read_arrow

@@ -5,30 +5,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import JsonValue
-
-from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
 from modelmill.language_models.answers import AnswerOrigin, LabelAnswer, keep_answers, known_answers
 from modelmill.language_models.asker import Ask, Asker, Tally
 from modelmill.language_models.batches import BatchAsker
-from modelmill.language_models.dialects import DIALECTS, Dialect, Parameters, prompt_digest
+from modelmill.language_models.dialects import DIALECTS, Dialect, prompt_digest
 from modelmill.language_models.forecast import Forecast, forecast
 from modelmill.language_models.gold import GoldReport, GoldRow, held_to_gold
 from modelmill.language_models.journal import Journal
-from modelmill.language_models.labelled_columns import label_columns, review_columns
 from modelmill.language_models.labelled_rows import (
     LabellingOutcome,
     decide,
     write_labelled,
     write_review,
 )
+from modelmill.language_models.labelling_task import LlmLabelling, check_names
 from modelmill.language_models.leaving import check_gold, check_leaving
-from modelmill.language_models.options import LlmLabellingOptions, RowSelection
+from modelmill.language_models.options import RowSelection
 from modelmill.language_models.pilot import check_pilot
 from modelmill.language_models.places import Place
 from modelmill.language_models.plan import Plan, Planner
@@ -47,9 +45,6 @@ from modelmill.language_models.selection import SelectableContent, Selected, sel
 from modelmill.language_models.votes import Vote, vote
 from modelmill.system.disk import try_write
 from modelmill.tables.opening import table_schema
-from modelmill.tables.reading import check_columns
-from modelmill.tables.storage import table_location
-from modelmill.tables.write_checks import check_not_kept
 from modelmill.workspace import Workspace
 
 
@@ -71,36 +66,6 @@ class LlmLabelled:
     table: TableRef
     disagreements: TableRef
     report: AnyLlmReport
-
-
-@dataclass(frozen=True)
-class LlmLabelling:
-    """A table, what is asked about its rows, and where everything goes."""
-
-    table: TableRef | DatasetRef
-    options: LlmLabellingOptions
-    to: str
-    answers: str
-    """The table of answers."""
-    limits: Path
-    """Folder with the state of the limits a minute, for all results that ask the same endpoint."""
-    transaction: str
-    fields: Mapping[str, JsonValue] = field(default_factory=dict)
-    """More fields of each request than the options have: what answers follow from, too."""
-
-    def parameters(self, *, questions: int) -> Parameters:
-        """Return what is the same in every request.
-
-        :param questions: how many each request holds.
-        :return: the parameters.
-        """
-        asked = self.options.asking.parameters(questions=questions)
-        return replace(asked, body={**asked.body, **self.fields})
-
-    @property
-    def disagreements(self) -> str:
-        """The table for the rows that a person should see."""
-        return f"{self.to}_disagreements"
 
 
 def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place) -> LlmLabelled:
@@ -130,37 +95,6 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place)
         )
     work.ask(place)
     return work.written()
-
-
-def check_names(labelling: LlmLabelling) -> None:
-    """Check the columns and places.
-
-    :param labelling: the table, the question and the places.
-    :raises ConfigError: if names collide, or the table would be written over itself.
-    :raises TableError: if a column is missing, or a place is one that steps do not write to.
-    """
-    options, table = labelling.options, labelling.table
-    names = table_schema(table).names
-    gold = [signal.gold for signal in options.by_name.values() if signal.gold is not None]
-    check_columns(names, [*options.columns, *gold], place=str(table))
-    for label, signal in options.by_name.items():
-        mine = label_columns(label, selected=options.select is not None)
-        own = {name.lower() for name in (*mine, *review_columns(label))}
-        taken = [name for name in names if name.lower() in own and not name == label == signal.gold]
-        if taken:
-            raise ConfigError(
-                f"the columns of label {label!r} must not be in the table ({table})",
-                got=", ".join(taken),
-                remedy="choose another name under label or signals, or name the column under gold if it has "
-                "labels by hand",
-            )
-    places = [table_location(place) for place in (labelling.to, labelling.disagreements, labelling.answers)]
-    for place in places:
-        check_not_kept(place)  # before anything is paid for
-    if len({table_location(table.uri), *places}) < 4:
-        raise ConfigError(
-            "source, result and answers are different tables", got=labelling.to, remedy="name another table"
-        )
 
 
 @dataclass

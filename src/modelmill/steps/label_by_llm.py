@@ -48,7 +48,8 @@ class LabelByLlmOutputs(Outputs):
 
 def run(config: LabelByLlmConfig, inputs: LabelByLlmInputs, context: StepContext) -> LabelByLlmOutputs:
     """Label the rows, and log what it cost and how good the labels are."""
-    from modelmill.language_models.labelling import LlmLabelling, label_by_llm
+    from modelmill.language_models.labelling import label_by_llm
+    from modelmill.language_models.labelling_task import LlmLabelling
     from modelmill.language_models.report import metrics, summary
 
     home = context.settings.home

@@ -25,7 +25,8 @@ from pathlib import Path
 from modelmill.artifacts import TableRef
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.places import Remote
-from modelmill.language_models.labelling import LlmLabelling, label_by_llm
+from modelmill.language_models.labelling import label_by_llm
+from modelmill.language_models.labelling_task import LlmLabelling
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.workspace import Workspace
 
