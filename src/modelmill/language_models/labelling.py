@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,24 @@ class AnyAsker(Protocol):
 
     def ask(self, requests: Iterable[Ask], *, on_answer: Callable[[], None]) -> Tally:
         """See :meth:`~modelmill.language_models.asker.Asker.ask`."""
+
+
+class NobodyAsked:
+    """Leaves requests as an earlier attempt, which has asked all that it could, has left them.
+
+    Its tables may be written already, and answers that come later would be paid for and not be in them.
+    """
+
+    def __init__(self, unanswered: Mapping[str, str]) -> None:
+        self._unanswered = unanswered
+
+    def ask(self, requests: Iterable[Ask], *, on_answer: Callable[[], None]) -> Tally:
+        """See :meth:`~modelmill.language_models.asker.Asker.ask`."""
+        tally = Tally()
+        for one in requests:
+            tally.unanswered[one.request.key] = self._unanswered.get(one.request.key, "lost")
+            on_answer()
+        return tally
 
 
 MOST_LOST = 0.05
@@ -134,6 +153,8 @@ class Attempt:
                 keep_answers(self.labelling.answers, journal.answers(), self._origin(), self.tariff)
                 self._take_answers(journal)
                 self.bill = self._bill(journal, before)
+        if not self.tally.unanswered or self._unanswered_path.exists():
+            return
         self._check_lost()
         check_room(
             self.tally,
@@ -142,6 +163,7 @@ class Attempt:
             per_minute=self.labelling.options.asking.tokens_per_minute,
             log=self.workspace.log,
         )
+        try_write(self._unanswered_path, json.dumps(self.tally.unanswered))
 
     def _ask_all(self, place: Place, journal: Journal) -> None:
         self._take_answers(journal)
@@ -160,6 +182,9 @@ class Attempt:
     @contextlib.contextmanager
     def _asker(self, place: Place, journal: Journal) -> Iterator[AnyAsker]:
         asking, planner = self.labelling.options.asking, self.planner
+        if self._unanswered_path.exists():
+            yield NobodyAsked(json.loads(self._unanswered_path.read_text()))
+            return
         if asking.batch is not None:
             with place.batch_client(asking) as batches:
                 yield BatchAsker(
@@ -272,6 +297,11 @@ class Attempt:
     @property
     def _forecast_path(self) -> Path:
         return self.workspace.workdir / "forecast.json"
+
+    @property
+    def _unanswered_path(self) -> Path:
+        """Why there are no answers, by request, once all were asked about."""
+        return self.workspace.workdir / "unanswered.json"
 
     @property
     def _revised_path(self) -> Path:

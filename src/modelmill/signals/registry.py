@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 
-from modelmill.errors import SignalError
+from modelmill.errors import InputError, SignalError
 from modelmill.extensions import declared_in, with_others
 from modelmill.signals import column, measured, model, phrases, regex, sql, video
 from modelmill.signals.groups import SignalContext, SignalGroup
@@ -45,11 +45,24 @@ def kind_of(signal: Signal) -> AnySignalKind:
     return _kinds_by_config()[type(signal)]
 
 
+def _refused_in_place(content: object, validate: ValidatorFunctionWrapHandler) -> Signal:
+    """Make a mistake of the rule set, which has its place, of an error that a kind's validator raises."""
+    try:
+        signal: Signal = validate(content)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return signal
+
+
 if TYPE_CHECKING:
     AnySignal = Signal
 else:  # the classes are known once every module that declares kinds has been imported
     AnySignal = Annotated[
-        Union[tuple(kind.config for kind in signal_kinds().values())],  # noqa: UP007 (a union of a tuple)
+        Union[  # noqa: UP007 (a union of a tuple)
+            tuple(
+                Annotated[kind.config, WrapValidator(_refused_in_place)] for kind in signal_kinds().values()
+            )
+        ],
         Field(discriminator="kind"),
     ]
 

@@ -53,6 +53,7 @@ BANDS, DISTANCE = "5:45: signals.bright.", "6:76: signals.sharp.options."
     ("old", "new", "said"),
     [
         ("bands: 2", "rows: 2", f"{BANDS}rows: unknown key; got 'rows'; allowed: "),
+        ("n: photo, b", "n: a_url, b", f"{BRIGHT}a photo is bytes, not an address; got 'a_url'; name a "),
         ("bands: 2", "bands: 9", f"{BANDS}bands: 'bands' must be at most 8; got 9"),
         (
             "brightness, c",

@@ -101,6 +101,25 @@ def test_a_dead_endpoint_keeps_what_it_has_answered(
     assert bill["accounted"] > first.bill.billed_input + second.bill.billed_input
 
 
+def test_a_retry_pays_for_nothing_once_all_rows_were_asked_about(
+    stub: Stub, label: Label, news: TableRef, step_context: StepContext
+) -> None:
+    faulty = {"model": "stub-2026-11-01", "concurrency": 1, "attempts": 1}
+    stub(lost=0.03, seed=2)
+    first = label(news, asking=faulty)
+    found = report(step_context)
+    assert 0 < found["failed"]["lost"] <= 3
+    # As after a kill between the tables' commits and the step's end: answers would not reach the tables.
+    server = stub()
+    again = label(news, asking=faulty)
+    assert server.bill.requests == 0
+    assert again.table.version == first.table.version
+    told = report(step_context)
+    assert told["bill"].pop("from_table") == 60 - found["failed"]["lost"]
+    assert found["bill"].pop("from_table") == 0
+    assert told == found
+
+
 def test_the_budget_is_refused_after_the_pilot_or_spent(
     tmp_path: Path, news: TableRef, stub: Stub, label: Label, step_context: StepContext
 ) -> None:

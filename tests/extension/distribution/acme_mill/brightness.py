@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from acme_mill.pgm import pixels
+from modelmill.errors import SignalError
 from modelmill.signals.groups import (
     EVIDENCE,
     Evaluation,
@@ -31,6 +32,13 @@ class BrightnessSignal(Signal):
     bands: int = Field(
         1, ge=1, le=8, description="The brightest of so many bands, from top to bottom, is taken."
     )
+
+    @field_validator("column")
+    @classmethod
+    def _is_no_address(cls, column: str) -> str:
+        if column.endswith("_url"):
+            raise SignalError("a photo is bytes, not an address", got=column, remedy="name a column of bytes")
+        return column
 
 
 class BrightnessGroup(SignalGroup):
