@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -114,7 +113,7 @@ def ask(job: str, folder: Path, rows: int, remote: str, engine: str) -> dict[str
         return {
             "cpu": _cpu(server) - before,
             "wall": time.monotonic() - began,
-            "driver": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "driver": _peak(psutil.Process()),
             "engine": _peak(server),
         }
 
@@ -124,8 +123,8 @@ def _cpu(server: psutil.Process) -> float:
     return sum(sum(process.cpu_times()[:4]) for process in (psutil.Process(), server))
 
 
-def _peak(server: psutil.Process) -> float:
-    status = Path(f"/proc/{server.pid}/status").read_text()
+def _peak(process: psutil.Process) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 

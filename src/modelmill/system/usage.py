@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import time
 from dataclasses import dataclass
@@ -46,14 +47,24 @@ class UsageMeter:
         :param folder: the step's work directory.
         :return: seconds, CPU seconds, and 10⁶ bytes of memory and of disk.
         """
-        kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
         return {
             SECONDS: time.monotonic() - self.began,
             CPU_SECONDS: _cpu_seconds() - self.cpu,
-            MEMORY_MB: peak * _KIB_TO_MB,
+            MEMORY_MB: max(_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * _KIB_TO_MB,
             DISK_MB: _bytes_in(folder) / 1e6,
         }
+
+
+def _peak() -> int:
+    """Return the most that this program has had resident, in KiB.
+
+    A process's own ``ru_maxrss`` also has what it shared with its parent before it became this program: a
+    step that a large process has started would seem as large.
+    """
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE):
+            return int(found[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _bytes_in(folder: Path) -> int:

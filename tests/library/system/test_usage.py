@@ -1,7 +1,9 @@
-"""What a step takes of its disk, while others may still remove what is theirs."""
+"""What a step takes of its disk, while others may still remove what is theirs, and of memory."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,18 @@ def test_a_file_that_goes_meanwhile_does_not_fail_the_step(
 
     monkeypatch.setattr(Path, "lstat", raced)
     assert UsageMeter.start().metrics(tmp_path)[DISK_MB] == 0.001
+
+
+def test_a_step_is_not_as_large_as_what_has_started_it(tmp_path: Path) -> None:
+    step = (
+        "import sys; from pathlib import Path; from modelmill.system.usage import MEMORY_MB, UsageMeter; "
+        "print(UsageMeter.of_process().metrics(Path(sys.argv[1]))[MEMORY_MB])"
+    )
+    code = (
+        "import subprocess, sys; ballast = b'1' * 400_000_000; "
+        "subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, step, str(tmp_path)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert 5 < float(done.stdout) < 300
