@@ -107,7 +107,8 @@ class _PatternEvaluation(Evaluation):
         numbers = np.array([self._number[name] for name in names])
         # All at once, and bit by bit as Arrow has it: there may be a thousand patterns.
         hits = self._hits if len(names) == len(self._number) else self._hits[numbers]
-        hits = hits if len(rows) == len(self._texts) else hits[:, rows]
+        # An index of columns gives columns that lie together, and Arrow wants the bits of a pattern together.
+        hits = hits if len(rows) == len(self._texts) else hits.take(rows, axis=1)
         answers = {}
         ordered = self._number if len(names) == len(self._number) else names
         for name, bits in zip(ordered, np.packbits(hits, axis=1, bitorder="little"), strict=True):

@@ -53,6 +53,16 @@ def test_patterns_of_a_column_are_one_group(tmp_path: Path) -> None:
     }
 
 
+def test_some_patterns_on_some_of_many_rows(tmp_path: Path) -> None:
+    texts = [f"spam {n}" if n % 3 else f"free money {n}" for n in range(200)]
+    text = groups(SIGNALS, tmp_path)[0].begin(pa.RecordBatch.from_pydict({"text": texts}))
+    some = rows(*range(0, 200, 7))
+    for names in (["spam", "offer"], ["offer", "spam", "spams"]):  # not the group's order, then all
+        found = text.compute(names, some)
+        assert found["spam"].values.to_pylist() == [n % 3 > 0 for n in some]
+        assert found["offer"].values.to_pylist() == [n % 3 == 0 for n in some]
+
+
 def test_answers(tmp_path: Path) -> None:
     text, title, shouts = (group.begin(ROWS) for group in groups(SIGNALS, tmp_path))
     assert text.compute(["spam"], rows(0, 3))["spam"].values.to_pylist() == [True, False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +16,8 @@ from modelmill.errors import ModelmillError, SignalError
 from modelmill.signals.cascade import QuickValues
 from modelmill.signals.groups import Mask, Rows, SignalGroup, SignalValues
 from modelmill.signals.values import STORED, Kind, column_kind, stored
+
+_log = logging.getLogger(__name__)
 
 Unreadable = Mapping[str, Mapping[int, str]]
 """By the name of a signal, or of a column: why its texts cannot be read, by the row's number in the chunk."""
@@ -110,10 +114,19 @@ def call_group(
                 got=_reason(error),
                 remedy="fix the signal, or set on_failure: unknown",
             ) from error
-        return _isolated(group, compute, names, rows, reason=_reason(error), unreadable=unreadable)
+        isolated = _isolated(group, compute, names, rows, reason=_reason(error), unreadable=unreadable)
+        if not any(known.failures for known in isolated.values()):
+            _warn_of_parts(group.name, _reason(error))
+        return isolated
     if stop:
         _refuse_failures(group, found)
     return found
+
+
+@functools.cache
+def _warn_of_parts(group: str, reason: str) -> None:
+    """Say once that rows which fail together do not fail alone: their values are right, and take long."""
+    _log.warning("%s is computed in small parts, because it fails on many rows at once: %s", group, reason)
 
 
 def _isolated(
