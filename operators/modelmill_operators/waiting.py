@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -11,10 +12,13 @@ from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelmill.language_models.endpoint import Endpoint
+from modelmill.system.replies import UNPACKED, Intake, origin
 from modelmill_operators.language_models import llm_environment
 
 MOST_FAILURES = 5
 REQUEST_SECONDS = 30.0
+MOST_BYTES = 4_000_000
+"""Of a reply."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,23 @@ class EndpointTrigger(BaseTrigger):
         import httpx
 
         endpoint = Endpoint.of(llm_environment(await BaseHook.aget_connection(connection)))
-        headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-        async with httpx.AsyncClient(headers=headers, timeout=REQUEST_SECONDS) as client:
-            response = await client.get(f"{endpoint.url}/{self.path}")
-        return str(response.raise_for_status().json()["status"])
+        headers = dict(UNPACKED)
+        if endpoint.key:
+            headers["authorization"] = f"Bearer {endpoint.key}"
+        content = bytearray()
+        async with (
+            asyncio.timeout(REQUEST_SECONDS),  # of the whole reply: httpx bounds each read alone
+            httpx.AsyncClient(headers=headers, timeout=REQUEST_SECONDS) as client,
+            client.stream("GET", f"{endpoint.url}/{self.path}") as response,
+        ):
+            response.raise_for_status()
+            intake = Intake(
+                origin(endpoint.url),
+                most_bytes=MOST_BYTES,
+                encoding=response.headers.get("content-encoding"),
+            )
+            async for part in response.aiter_raw():
+                for piece in intake.pieces(part):
+                    content += piece
+            intake.end()
+        return str(json.loads(content)["status"])

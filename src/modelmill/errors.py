@@ -14,6 +14,7 @@
     │   ├── StoreError          pipelines, rule sets: read-only, no such one, changed by somebody else
     │   └── GateError           a promotion that the gate or the registry refuses
     └── TransientError          a retry may help: a conflict, a server out of reach
+        ├── ReplyError          a server's reply that is too long, has no end or cannot be unpacked
         └── WaitingError        a step waits for others, and goes on when they are done
 
 The message is one line that names the rule, the value it got and the remedy, without secrets.
@@ -105,6 +106,56 @@ class GateError(InputError):
 
 class TransientError(ModelmillError):
     """A conflict or an unreachable server: the same call may go through later."""
+
+
+class ReplyError(TransientError):
+    """A server's reply of which no more is taken: it is too long, has no end in time, or cannot be unpacked.
+
+    :param rule: what has to hold.
+    :param reason: what came, in a few words and without the server's name.
+    :param is_late: whether its time was over.
+    """
+
+    def __init__(self, rule: str, *, reason: str, is_late: bool = False) -> None:
+        self.reason = reason
+        self.is_late = is_late
+        super().__init__(
+            rule,
+            got=reason,
+            remedy="see what answers there: another program, a proxy's page, or a server that means harm",
+        )
+
+    @classmethod
+    def long(cls, server: str, most_bytes: int) -> ReplyError:
+        """Return the error of a reply that is too long.
+
+        :param server: which one, as ``https://host``.
+        :param most_bytes: the limit.
+        :return: the error.
+        """
+        limit = f"{most_bytes:,} bytes"
+        return cls(f"a reply of {server} must have at most {limit}", reason=f"more than {limit}")
+
+    @classmethod
+    def late(cls, server: str, seconds: float) -> ReplyError:
+        """Return the error of a reply without an end.
+
+        :param server: which one, as ``https://host``.
+        :param seconds: the limit.
+        :return: the error.
+        """
+        reason = f"no end within {seconds:g} s"
+        return cls(f"a reply of {server} must end in time", reason=reason, is_late=True)
+
+    @classmethod
+    def unreadable(cls, server: str, reason: str) -> ReplyError:
+        """Return the error of a reply that is packed in a way that nobody has asked for.
+
+        :param server: which one, as ``https://host``.
+        :param reason: what came.
+        :return: the error.
+        """
+        return cls(f"a reply of {server} must be packed with gzip, deflate or not at all", reason=reason)
 
 
 class WaitingError(TransientError):

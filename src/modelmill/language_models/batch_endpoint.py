@@ -12,15 +12,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelmill.errors import ConfigError, TransientError
 from modelmill.language_models.client import error_detail
+from modelmill.language_models.connection import Connection
 from modelmill.language_models.dialects import canonical, read_json
 from modelmill.language_models.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    import httpx
 
 ENDED = ("completed", "expired", "cancelled", "failed")
 """States from which a batch does not go on."""
@@ -34,6 +32,10 @@ _PAGES = 20
 """Of the list of batches, newest first: one is looked for seconds after it was made."""
 _MOST_BYTES = 4_000_000
 """Of a response that is no file, and of a line of a file."""
+_BYTES_A_REQUEST = 100_000
+"""Of a file of answers, for each request of the batch: an answer has some hundred."""
+_BYTES_A_SECOND = 500_000
+"""The slowest way on which a file is sent or fetched."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,21 @@ class BatchClient:
     """One connection to an endpoint.
 
     :param endpoint: where.
-    :param timeout: seconds without a byte after which a request is given up.
+    :param timeout: seconds that a request may take, from its beginning to the last byte of the answer; one
+        with a file takes longer by its size.
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float) -> None:
         import httpx
 
-        headers = {"accept": "application/json"}
-        if endpoint.key:
-            headers["authorization"] = f"Bearer {endpoint.key}"
         self._endpoint = endpoint
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._timeout = timeout
+        self._connection = Connection(
+            endpoint,
+            {"accept": "application/json"},
+            context=httpx.create_ssl_context(),
+            timeout=timeout,
+        )
 
     def __enter__(self) -> BatchClient:
         """Return the client."""
@@ -99,7 +105,7 @@ class BatchClient:
 
     def __exit__(self, *_error: object) -> None:
         """Close the connection."""
-        self._client.close()
+        self._connection.close()
 
     def upload(self, name: str, requests: Path) -> str:
         """Send the file of a batch. Nothing is tried again.
@@ -112,7 +118,11 @@ class BatchClient:
         """
         with requests.open("rb") as lines:
             sent = self._sent(
-                "POST", "files", data={"purpose": "batch"}, files={"file": (f"{name}.jsonl", lines)}
+                "POST",
+                "files",
+                seconds=self._timeout + requests.stat().st_size / _BYTES_A_SECOND,
+                data={"purpose": "batch"},
+                files={"file": (f"{name}.jsonl", lines)},
             )
         return _id(sent.get("id"))
 
@@ -164,15 +174,16 @@ class BatchClient:
         """
         return _batch(self._patiently(f"batches/{_id(batch)}"))
 
-    def lines(self, batch: Batch) -> Iterator[BatchLine]:
+    def lines(self, batch: Batch, *, requests: int) -> Iterator[BatchLine]:
         """Yield what came of a batch's requests, as its files have it.
 
         :param batch: one that has ended.
+        :param requests: how many it has: of files that are far longer than so many answers no more is read.
         :yield: lines; what is no such line is left out.
         :raises TransientError: if the endpoint does not answer.
         """
         for file in filter(None, (batch.output, batch.errors)):
-            for line in self._file(file):
+            for line in self._file(file, most_bytes=_MOST_BYTES + requests * _BYTES_A_REQUEST):
                 found = _line(line)
                 if found is not None:
                     yield found
@@ -186,16 +197,16 @@ class BatchClient:
             with contextlib.suppress(ConfigError, TransientError):
                 self._sent("DELETE", f"files/{file}")
 
-    def _file(self, file: str) -> Iterator[bytes]:
+    def _file(self, file: str, *, most_bytes: int) -> Iterator[bytes]:
         import httpx
 
-        left = b""
+        left, path = b"", f"files/{file}/content"
+        seconds = self._timeout + most_bytes / _BYTES_A_SECOND
         try:
-            with self._client.stream("GET", f"{self._endpoint.url}/files/{file}/content") as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise self._refusal(response)
-                for part in response.iter_bytes():
+            with self._connection.request("GET", path, seconds=seconds) as reply:
+                if reply.status != 200:
+                    raise self._refusal(reply.status, reply.read(_MOST_BYTES))
+                for part in reply.pieces(most_bytes):
                     *lines, left = (left + part).split(b"\n")
                     yield from lines
                     if len(left) > _MOST_BYTES:
@@ -218,21 +229,21 @@ class BatchClient:
         import httpx
 
         try:
-            response = self._client.request(method, f"{self._endpoint.url}/{path}", **content)
+            with self._connection.request(method, path, **content) as reply:
+                body = reply.read(_MOST_BYTES)
         except httpx.HTTPError as error:
             raise _unreachable(type(error).__name__) from error
-        if response.status_code != 200 or len(response.content) > _MOST_BYTES:
-            raise self._refusal(response)
+        if reply.status != 200:
+            raise self._refusal(reply.status, body)
         with contextlib.suppress(ValueError):
-            found = read_json(response.content)
+            found = read_json(body)
             if isinstance(found, dict):
                 return found
         raise _strange("a page that is no JSON object")
 
-    def _refusal(self, response: httpx.Response) -> ConfigError | TransientError:
-        status = response.status_code
-        detail = self._endpoint.without_key(error_detail(status, response.content))
-        if status in (408, 409, 425, 429) or status >= 500 or status == 200:
+    def _refusal(self, status: int, body: bytes) -> ConfigError | TransientError:
+        detail = self._endpoint.without_key(error_detail(status, body))
+        if status in (408, 409, 425, 429) or status >= 500:
             return _unreachable(detail)
         return ConfigError(
             "the language model's endpoint must take batches",

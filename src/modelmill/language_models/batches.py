@@ -185,7 +185,7 @@ class BatchAsker:
         reserved, answered = self._reserved(submitted), 0
         dear: list[tuple[int, Reservation]] = []
         refused: list[tuple[Reservation, Reply]] = []
-        for line in self.client.lines(batch):
+        for line in self.client.lines(batch, requests=len(submitted.keys)):
             reservation = reserved.pop(line.name, None)
             if reservation is None:
                 continue

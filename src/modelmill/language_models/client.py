@@ -6,23 +6,16 @@ connection that was never made cost nothing. Everything else that is not an answ
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import queue
-import socket
-import ssl
-import threading
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, ReplyError
+from modelmill.language_models.connection import Connection, OpenReply
 from modelmill.language_models.dialects import Request, read_json
 from modelmill.language_models.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    import httpx
 
 Kind = Literal["answered", "busy", "lost", "unsent", "rejected"]
 """``busy``: asked to come later (429); ``lost``: may have been billed, and no answer came; ``unsent``: no
@@ -59,74 +52,6 @@ class Sender(Protocol):
         """
 
 
-class _Connection:
-    """One connection, for one thread, with a time after which it is shut, whatever the server still sends.
-
-    httpx bounds the time of each read alone: a server that sends a byte now and then, be it of the headers,
-    would hold a thread for ever.
-
-    :param headers: of each request.
-    :param context: for TLS; to make one takes longer than all the rest, so all connections share it.
-    :param timeout: seconds from the beginning of a request to the last byte of its response.
-    """
-
-    def __init__(self, headers: Mapping[str, str], context: ssl.SSLContext, timeout: float) -> None:
-        import httpx
-
-        self._client = httpx.Client(
-            headers=dict(headers),
-            verify=context,
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            follow_redirects=False,  # the key is for this host alone
-        )
-        self._timeout = timeout
-        self._changing = threading.Lock()
-        self._socket: socket.socket | None = None
-        self.is_late = False
-        """Whether the time of the last request was over before its end."""
-
-    @contextlib.contextmanager
-    def post(self, url: str, body: bytes) -> Iterator[httpx.Response]:
-        """Send a request.
-
-        :param url: where to.
-        :param body: its content.
-        :yield: the response; its body is still to be read, within the same time.
-        """
-        self.is_late = False
-        timer = threading.Timer(self._timeout, self._shut)
-        timer.daemon = True
-        timer.start()
-        try:
-            with self._client.stream(
-                "POST", url, content=body, extensions={"trace": self._trace}
-            ) as response:
-                yield response
-        finally:
-            timer.cancel()
-
-    def close(self) -> None:
-        """Close it."""
-        self._client.close()
-
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep the socket that the next bytes go through; TLS makes a new one of it."""
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            with self._changing:
-                self._socket = info["return_value"].get_extra_info("socket")
-            if self.is_late:
-                self._shut()
-
-    def _shut(self) -> None:
-        with self._changing:
-            self.is_late = True
-            if self._socket is not None:
-                with contextlib.suppress(OSError):  # it is closed already
-                    # Not that of a TLS socket, which another thread is reading: it would take its state away.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
 class Client:
     """Connections to one endpoint, one for each thread that sends.
 
@@ -141,11 +66,8 @@ class Client:
         self._endpoint = endpoint
         self._timeout = timeout
         self._context = httpx.create_ssl_context()
-        self._headers = {"content-type": "application/json", "accept": "application/json"}
-        if endpoint.key:
-            self._headers["authorization"] = f"Bearer {endpoint.key}"
-        self._free: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
-        self._made: list[_Connection] = []
+        self._free: queue.LifoQueue[Connection | None] = queue.LifoQueue()
+        self._made: list[Connection] = []
         for _ in range(connections):
             self._free.put(None)  # made when none that was made is free
 
@@ -175,34 +97,34 @@ class Client:
         finally:
             self._free.put(connection)
 
-    def _connection(self) -> _Connection:
-        made = _Connection(self._headers, self._context, self._timeout)
+    def _connection(self) -> Connection:
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        made = Connection(self._endpoint, headers, context=self._context, timeout=self._timeout)
         self._made.append(made)
         return made
 
-    def _sent(self, connection: _Connection, request: Request) -> RequestOutcome:
+    def _sent(self, connection: Connection, request: Request) -> RequestOutcome:
         import httpx
 
         try:
-            with connection.post(f"{self._endpoint.url}/{request.path}", request.body) as response:
-                content = _read(response)
+            with connection.request("POST", request.path, content=request.body) as reply:
+                content = reply.read(_MOST_BYTES)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return RequestOutcome("unsent", detail=type(error).__name__)
         except httpx.HTTPError as error:
-            late = f"no end within {self._timeout:g} s"
-            return RequestOutcome("lost", detail=late if connection.is_late else type(error).__name__)
-        if content is None:
-            return RequestOutcome("lost", detail=f"more than {_MOST_BYTES:,} bytes")
-        return self._outcome(response, content)
+            return RequestOutcome("lost", detail=type(error).__name__)
+        except ReplyError as error:
+            return RequestOutcome("lost", detail=error.reason)
+        return self._outcome(reply, content)
 
-    def _outcome(self, response: httpx.Response, content: bytes) -> RequestOutcome:
-        status = response.status_code
+    def _outcome(self, reply: OpenReply, content: bytes) -> RequestOutcome:
+        status = reply.status
         if status == 200 and _is_answer(content):
             return RequestOutcome("answered", body=content)
         detail = self._detail(status, content)
         if status in _LATER:
             return RequestOutcome(
-                "busy", retry_after=_seconds(response.headers.get("retry-after")), detail=detail
+                "busy", retry_after=_seconds(reply.headers.get("retry-after")), detail=detail
             )
         if status in (401, 402, 403, 404, 405) or 300 <= status < 400:
             raise ConfigError(
@@ -234,17 +156,6 @@ def error_detail(status: int, body: bytes) -> str:
         pass
     shown = str(message)[:300].encode(errors="replace").decode()  # a half of a character cannot be logged
     return f"status {status} {shown}".strip()
-
-
-def _read(response: httpx.Response) -> bytes | None:
-    """Return a response's body; None if it is too long."""
-    parts, size = list[bytes](), 0
-    for part in response.iter_bytes():
-        size += len(part)
-        if size > _MOST_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _is_answer(body: bytes) -> bool:

@@ -14,29 +14,33 @@ import http.client
 import json
 import os
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelmill.artifacts import AnyReference, parse_reference
+from modelmill.errors import ReplyError
 from modelmill.settings import is_served
 from modelmill.system.disk import try_write
+from modelmill.system.replies import Limits, ask
 
 TAG_STEP_KEY = "modelmill.step_key"
 TAG_OUTPUTS = "modelmill.outputs"
 TAG_TABLES = "modelmill.tables"
 
-_TIMEOUT_SECONDS = 10.0
+_LIMITS = Limits(most_bytes=64_000_000, seconds=10.0)
+"""Of a reply: 200 runs with all that they log have some megabytes."""
 _RUNS_A_REQUEST = 200
 _MOST_REMEMBERED = 400
 """Results in each of the memory's 256 folders. One that is forgotten is searched for by its step key."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-_UNANSWERED = (OSError, ValueError, KeyError, http.client.HTTPException)
-"""No answer, or none that says what was asked; the last is a reply that breaks off or is no HTTP."""
+_UNANSWERED = (
+    *(OSError, http.client.HTTPException),
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+)
+"""No answer: none in time, one that breaks off or is no HTTP; or none that says what was asked."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def finished_runs(tracking_uri: str, places: Collection[RunPlace]) -> dict[str, 
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``, of a server (HTTP).
     :param places: the runs.
     :return: the finished ones by run id; none if the server could not be asked.
+    :raises ReplyError: if it sends more than a search for runs can give.
     """
     found: dict[str, FinishedRun] = {}
     asked = list(places)
@@ -173,6 +178,7 @@ def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | 
     :param experiment: the experiment's name.
     :param key: step key.
     :return: None if there is none, or if the server could not be asked: MLflow's own client then looks again.
+    :raises ReplyError: if it sends more than a search for runs can give.
     """
     if not is_served(tracking_uri):
         return None
@@ -196,14 +202,22 @@ def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | 
 
 
 def _call(tracking_uri: str, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310 (the scheme is checked above)
-        f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/{method}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", **_authorization()},
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 (likewise)
-        content: dict[str, Any] = json.load(answer)
-        return content
+    try:
+        reply = ask(
+            f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/{method}",
+            _LIMITS,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **_authorization()},
+            follows=False,  # the credentials are for this server alone
+        )
+    except ReplyError as error:
+        if error.is_late:
+            raise TimeoutError from error
+        raise  # MLflow's own client, which would be asked next, reads it to its end
+    if reply.status != http.HTTPStatus.OK:
+        raise ValueError(reply.status)
+    content: dict[str, Any] = json.loads(reply.content)
+    return content
 
 
 def _authorization() -> dict[str, str]:

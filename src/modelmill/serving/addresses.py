@@ -13,14 +13,14 @@ import http.client
 import ipaddress
 import socket
 import ssl
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, ReplyError
 from modelmill.settings import service_addresses
+from modelmill.system.replies import UNPACKED, Deadline, Reply, read_reply
 
 _MOST_BYTES = 10_000_000
 _MOST_PLACES = 4
@@ -97,28 +97,32 @@ class ServiceAddress:
         try:
             raw = _connected(self._places(), self.port, seconds)
             open_socket = _encrypted(raw, self.host) if self.is_encrypted else raw
-            with closing(open_socket), _at_most(open_socket, seconds) as is_late:
-                if isinstance(open_socket, ssl.SSLSocket):
-                    open_socket.do_handshake()
-                response, content = self._asked(open_socket, path)
+            with closing(open_socket), Deadline(seconds, server=f"{self.host}:{self.port}") as deadline:
+                deadline.watch(open_socket)
+                reply = self._asked(open_socket, path, deadline)
+        except ReplyError as error:
+            raise NoAnswerError(error.reason) from error
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise NoAnswerError(_reason(error)) from error
-        if is_late.is_set():  # what had come by then looks like a page's end
-            raise NoAnswerError(f"no end within {seconds:g} s")
-        if response.status != 200:
-            hint = ", and services send nobody elsewhere" if 300 <= response.status < 400 else ""
-            raise NoAnswerError(f"status {response.status}{hint}")
-        if len(content) > _MOST_BYTES:
-            raise NoAnswerError(f"more than {_MOST_BYTES:,} bytes")
-        return content
+        if reply.status != 200:
+            hint = ", and services send nobody elsewhere" if 300 <= reply.status < 400 else ""
+            raise NoAnswerError(f"status {reply.status}{hint}")
+        return reply.content
 
-    def _asked(self, open_socket: socket.socket, path: str) -> tuple[http.client.HTTPResponse, bytes]:
+    def _asked(self, open_socket: socket.socket, path: str, deadline: Deadline) -> Reply:
         kind = http.client.HTTPSConnection if self.is_encrypted else http.client.HTTPConnection
         connection = kind(self.host, self.port)
         connection.sock, connection.auto_open = open_socket, 0  # it would look the name up again
-        connection.request("GET", f"{self.path}{path}", headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        return response, response.read(_MOST_BYTES + 1)
+        try:
+            if isinstance(open_socket, ssl.SSLSocket):
+                open_socket.do_handshake()
+            headers = {"accept": "application/json", **UNPACKED}
+            connection.request("GET", f"{self.path}{path}", headers=headers)
+            with connection.getresponse() as response:
+                return read_reply(response, deadline, most_bytes=_MOST_BYTES)
+        except (OSError, http.client.HTTPException):
+            deadline.check()
+            raise
 
     def _places(self) -> list[str]:
         """Return the IP addresses that the name stands for; OSError if there are none."""
@@ -215,28 +219,3 @@ def _encrypted(raw: socket.socket, host: str) -> ssl.SSLSocket:
 @functools.cache
 def _encryption() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-@contextmanager
-def _at_most(open_socket: socket.socket, seconds: float) -> Iterator[threading.Event]:
-    """Shut a connection after some time: its own time-out begins anew with each byte that comes.
-
-    :param open_socket: the connection.
-    :param seconds: how long it may take.
-    :yields: whether its time is over.
-    """
-    is_late = threading.Event()
-
-    def shut() -> None:
-        is_late.set()
-        with suppress(OSError):  # it is closed already
-            # Not that of a TLS socket, which another thread is reading: it would take its state away.
-            socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, shut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield is_late
-    finally:
-        timer.cancel()
