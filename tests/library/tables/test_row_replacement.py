@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.artifacts import TableRef
-from modelmill.tables import commits
+from modelmill.errors import TransientError
+from modelmill.tables import commits, row_replacement
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.row_hash import matched
 from modelmill.tables.row_replacement import replace_rows
@@ -179,6 +182,55 @@ def test_what_is_not_committed_goes(place: Place, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(commits, "settle_on_disk", fail)
     with pytest.raises(KeyboardInterrupt):
+        place.replace(rows_of(3), rows_of(103), key="id")
+    assert (place.version, len(place.files())) == (2, 3)
+    assert not list(Path(place.path).glob("part-*/"))
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_table_is_rewritten_batch_by_batch(
+    place: Place, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """Rows to take out may lie in any batch, and no more than a batch is held in memory."""
+    monkeypatch.setattr(row_replacement, "_BATCH", 16)
+    gone = (0, 15, 16, 47, 99)
+    came = rows_of(*range(200, 240)).select(SCHEMA.names[::-1])  # in another order than the table's columns
+    assert place.replace(rows_of(*gone), came, key=key) == 3
+    left = [n for n in range(100) if n not in gone]
+    assert place.rows() == shown(rows_of(*left, *range(200, 240)))
+    (uri,) = DeltaTable(place.path).file_uris()
+    file = pq.ParquetFile(uri).metadata
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    assert max(group.num_rows for group in groups) == 16
+    assert {group.column(0).compression for group in groups} == {"SNAPPY"}
+
+
+def test_the_commit_says_what_was_asked(place: Place) -> None:
+    assert place.replace(rows_of(3), rows_of(103), key="id") == 3
+    table = DeltaTable(place.path)
+    said = table.history()[0]["modelmill"]
+    (name,) = said.pop("sha256")
+    assert said == {"transaction": "t", "why": "night", "transactions": 1}
+    (file,) = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    assert (file["path"], file["num_records"]) == (name, 100)
+    assert file["size_bytes"] == (Path(place.path) / name).stat().st_size
+    assert table.transaction_version("t") == 1
+
+
+def test_a_transaction_is_answered_whatever_was_written_since(place: Place) -> None:
+    assert place.replace(NONE, rows_of(100)) == 3
+    write_deltalake(place.path, rows_of(101), mode="append")
+    assert place.replace(NONE, rows_of(100), version=2) == 3
+    assert place.replace(NONE, rows_of(102), version=3, transaction="u") is None, "another one is too late"
+    assert place.rows() == shown(rows_of(*range(102)))
+
+
+def test_who_is_too_late_is_told_and_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: Any, **__: Any) -> None:
+        raise CommitFailedError("lost")
+
+    monkeypatch.setattr(commits, "add_files", lose)
+    with pytest.raises(TransientError, match="another writer was faster"):
         place.replace(rows_of(3), rows_of(103), key="id")
     assert (place.version, len(place.files())) == (2, 3)
     assert not list(Path(place.path).glob("part-*/"))
