@@ -1,4 +1,4 @@
-"""Joint moves in the ledger: all rows in one commit, what waits for its alias, and what a reader makes of it."""
+"""Joint moves in the ledger: all rows in one commit, what waits for its alias, what a reader makes of it."""
 
 from __future__ import annotations
 
@@ -203,8 +203,8 @@ def test_a_move_whose_rows_are_gone_is_damage(settings: Settings) -> None:
         with pytest.raises(TableError) as caught:
             look()
         assert str(caught.value) == (
-            "the ledger must have all rows of joint move 1, as they were written; got 'its rows are missing'; "
-            "restore the ledger's table from a copy"
+            "the ledger must have all rows of joint move 1, as they were written; got 'its rows are "
+            "missing'; restore the ledger's table from a copy"
         )
     assert made.number == 1
 
