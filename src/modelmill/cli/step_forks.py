@@ -39,8 +39,10 @@ from modelmill.pipeline.step_forkserver import address, is_own
 from modelmill.system.imports import without_collections
 
 MODULES = (
-    *("modelmill.pipeline.runner", "pandas", "mlflow", "mlflow.tracking", "sqlalchemy", "matplotlib.pyplot"),
-    *("scipy.sparse", "scipy.stats"),
+    *("modelmill.pipeline.runner", "pandas", "mlflow", "mlflow.tracking", "sqlalchemy"),
+    *("mlflow.tracking.request_header.registry", "opentelemetry.sdk.metrics", "matplotlib.figure"),
+    "pyspark.sql.connect.session",  # MLflow's client asks it for a cluster with each request to a server
+    *("pyarrow.dataset", "modelmill.datasets.building", "scipy.sparse", "scipy.stats"),
     *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.svm"),
     "modelmill.models",  # keeps torchao, which transformers imports, from warning
     *("torch", "torch._dynamo", "torch.export", "torch.onnx", "transformers", "transformers.modeling_utils"),
