@@ -40,6 +40,18 @@ from modelmill.workspace import reporting_to
 _LOCKED_PACKAGES = ("torch", "transformers", "onnxruntime", "deltalake", "pysail", "mlflow", "scikit-learn")
 
 
+def _environment_lock() -> str:
+    versions = [f"python=={platform.python_version()}"]
+    for name in _LOCKED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name}=={metadata.version(name)}")
+    return " ".join(versions)
+
+
+_ENVIRONMENT = _environment_lock()
+"""Once for all steps that are forked from a process: looking each up takes a millisecond."""
+
+
 class StepInterrupted(BaseException):
     """The step was asked to stop (SIGTERM): its run is marked KILLED, and the next attempt resumes it."""
 
@@ -165,19 +177,11 @@ def _tags(request: StepRequest) -> dict[str, str]:
         "modelmill.pipeline_digest": request.pipeline_digest,
         "modelmill.step": request.step,
         "modelmill.component": request.component,
-        "modelmill.environment": _environment_lock(),
+        "modelmill.environment": _ENVIRONMENT,
         TAG_HOST: platform.node(),
         TAG_PYTHON: sys.executable,
         **{f"airflow.{name}": value for name, value in request.origin.items()},
     }
-
-
-def _environment_lock() -> str:
-    versions = [f"python=={platform.python_version()}"]
-    for name in _LOCKED_PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions.append(f"{name}=={metadata.version(name)}")
-    return " ".join(versions)
 
 
 @contextlib.contextmanager
