@@ -16,6 +16,7 @@ Before Use", 2021, arXiv 2102.09690). Probabilities are the softmax of the score
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -51,9 +52,9 @@ class LocalDialect(SystemOneDialect):
     name: ClassVar[str] = "local"
     takes_several: ClassVar[bool] = False  # the question stands before the row, and is read once for all rows
 
-    def request(self, question: Question, content: str, parameters: Parameters) -> Request:
-        """See :meth:`Dialect.request`; it needs a letter for each option where letters are scored."""
-        options = len(question.options)
+    def request_about(self, questions: Sequence[Question], content: str, parameters: Parameters) -> Request:
+        """See :meth:`Dialect.request_about`; it needs a letter for each option where letters are scored."""
+        options = max(len(question.options) for question in questions)
         if parameters.body.get("scoring") == "letters" and options > len(string.ascii_uppercase):
             raise ConfigError(
                 f"letters stand for at most {len(string.ascii_uppercase)} options",
@@ -61,7 +62,7 @@ class LocalDialect(SystemOneDialect):
                 remedy="use scoring: options",
             )
         numbered = replace(parameters, body={"prompt": PROMPT, **parameters.body})
-        asked = super().request(question, content, numbered)
+        asked = super().request_about(questions, content, numbered)
         return replace(asked, path="")
 
     def worst_case(self, request: Request, parameters: Parameters) -> Usage:

@@ -40,6 +40,7 @@ def test_a_request_is_as_the_golden_file_has_it(name: str, asked: tuple[Question
         ("chat", "22a2b78c01718bf2", "4d7da375fe5a85a1"),
         ("decisions", "5680a97988111008", "6f65772392297d0c"),
         ("systemone", "a3d46e39149e7fed", "d59363796a374ec6"),
+        ("local", "d898bbed97be0285", "5a548ac7dd15ea8a"),
     ],
 )
 def test_what_was_asked_about_one_signal_is_still_known(name: str, key: str, prompt: str) -> None:
