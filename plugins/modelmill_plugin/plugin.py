@@ -10,6 +10,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from modelmill.redaction import public_url
 from modelmill.settings import is_served
+from modelmill_plugin import preloading
 
 
 def external_views() -> list[dict[str, Any]]:
@@ -39,6 +40,7 @@ class ModelmillPlugin(AirflowPlugin):
     name = "modelmill"
     external_views = external_views()
     react_apps = react_apps()
+    listeners = [preloading]
 
     @functools.cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override] # read, never set

@@ -49,3 +49,19 @@ def test_the_canvas_has_its_places_under_one_name() -> None:
 @pytest.mark.parametrize("tracking_uri", [None, "sqlite:////data/mlflow.db", "javascript:alert(1)"])
 def test_without_a_server_there_is_no_such_item(tracking_uri: str | None) -> None:
     assert plugin_info(tracking_uri)[0] == []
+
+
+def test_a_scheduler_imports_the_loader_for_its_workers_and_nobody_else_does() -> None:
+    script = """
+import sys
+from airflow.listeners.listener import get_listener_manager
+hook = get_listener_manager().hook
+hook.on_starting(component=object())
+assert "modelmill_operators.loader" not in sys.modules
+import airflow.jobs.scheduler_job_runner
+hook.on_starting(component=object())
+assert "modelmill_operators.loader" in sys.modules
+assert {"torch", "pyspark", "mlflow", "deltalake"}.isdisjoint(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
