@@ -138,8 +138,8 @@ def text_lengths(report: DatasetReport) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes: Any = figure.subplots()
+    figure = Figure(figsize=(8, 4))
+    axes = _axes(figure, left=0.8)
     lengths = sorted({length for by_length in report.lengths.values() for length in by_length})
     for split in SPLITS:
         counts = report.lengths.get(split, {})
@@ -171,12 +171,13 @@ def class_balance(report: DatasetReport, label: str) -> Figure:
         report.classes[label].items(), key=lambda item: (-sum(item[1].values()), item[0])
     )
     shown = classes[:_MOST_CLASSES_SHOWN]
-    figure = Figure(figsize=(8, 1.5 + 0.3 * len(shown)), layout="constrained")
-    axes: Any = figure.subplots()
+    names = [name[:40] for name, _ in shown]
+    figure = Figure(figsize=(8, 1.5 + 0.3 * len(shown)))
+    axes = _axes(figure, left=0.25 + max(map(_inches, names), default=0.0))
     left = [0] * len(shown)
     for split in SPLITS:
         widths = [counts.get(split, 0) for _, counts in shown]
-        axes.barh([name[:40] for name, _ in shown], widths, left=left, label=split)
+        axes.barh(names, widths, left=left, label=split)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("rows")
@@ -184,3 +185,14 @@ def class_balance(report: DatasetReport, label: str) -> Figure:
     axes.set_title(f"{label}{hidden}")
     axes.legend()
     return figure
+
+
+def _axes(figure: Figure, *, left: float) -> Any:
+    """Add axes with margins in inches: a layout engine measures each text, which takes as long as drawing."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((left / width, 0.55 / height, 1 - (left + 0.15) / width, 1 - 0.95 / height))
+
+
+def _inches(name: str) -> float:
+    """Return about how wide a name is in ten points; Chinese letters are as wide as they are high."""
+    return sum(0.17 if unicodedata.east_asian_width(letter) in "WF" else 0.1 for letter in name)
