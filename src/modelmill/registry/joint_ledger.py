@@ -158,7 +158,7 @@ def settle_together(settings: Settings, move: JointMove, models: Sequence[str]) 
             counters[_JOINT_SETTLED] = newest
         return Proposal(None, counters) if counters else None
 
-    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True)
+    append_if(settings.ledger, propose, schema=ledger_schema(), own=True)
     return done
 
 

@@ -16,7 +16,9 @@ from modelmill.errors import TableError, TransientError
 from modelmill.registry import joint_ledger, joint_moves, ledger
 from modelmill.registry.joint_ledger import Behind, JointMove, append_together, key_of, settle_together
 from modelmill.registry.ledger import Entry, Head
+from modelmill.registry.ledger_table import PROPERTIES
 from modelmill.settings import Settings
+from modelmill.tables.newest_commit import Commit
 
 NAMES = ("c", "a", "b")
 
@@ -83,6 +85,7 @@ def test_rows_of_all_models_get_in_together_and_are_numbered(settings: Settings)
     assert joint_ledger.move_of_step(settings, "two") == second
     assert joint_ledger.move_of_step(settings, "three") is None
     assert [joint_ledger.joint_move(settings, number) for number in (-1, 0, 3)] == [None] * 3
+    assert DeltaTable(settings.ledger).metadata().configuration == PROPERTIES
     assert DeltaTable(settings.ledger).version() == 2, "one commit each, and one that settles"
     assert {row.number for row in second.rows} == {2}
     for name in NAMES:
@@ -284,6 +287,7 @@ def test_a_reader_is_told_each_move_once_the_oldest_first(settings: Settings) ->
     assert found.aliases == {"a": {"champion": 1, "staging": 3}, "other": {"champion": 1}}
     assert aliases["a"] == {"champion": 7, "staging": 3}, "what it was given stays as it was"
     assert found.moved == (dict.fromkeys(("a", "b", "c"), 1),)
+    assert joint_moves.ChampionReader(settings).read(lambda: aliases).moved == found.moved
     settled(settings, first)
     for number in (2, 3):
         settled(settings, move(settings, number, f"k{number}", names=("a", "b")))
@@ -301,8 +305,15 @@ def test_a_reader_looks_into_the_ledger_only_if_it_has_grown(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    real = joint_ledger.behind
+    known: list[Commit | None] = []
+    real, newest = joint_ledger.behind, joint_moves.newest_commit
+
+    def look(uri: str, **more: Commit | None) -> Commit | None:
+        known.append(more["known"])
+        return newest(uri, **more)
+
     monkeypatch.setattr(joint_ledger, "behind", lambda settings: looks.append(0) or real(settings))
+    monkeypatch.setattr(joint_moves, "newest_commit", look)
     reader = joint_moves.ChampionReader(settings)
     assert reader.read(dict).aliases == {}
     assert looks == []
@@ -310,6 +321,8 @@ def test_a_reader_looks_into_the_ledger_only_if_it_has_grown(
     for _ in range(3):
         reader.read(dict)
     assert len(looks) == 1
+    assert known[:3] == [None] * 3
+    assert known[3:] == [newest(settings.ledger)] * 5, "the log is not opened again"
 
 
 def test_a_ledger_that_cannot_be_read_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

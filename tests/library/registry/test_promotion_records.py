@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from modelmill.artifacts import ModelRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.errors import GateError, ModelError
-from modelmill.registry import promotion
+from modelmill.registry import champion, promotion
 from modelmill.registry.ledger import entries
 from modelmill.system.locks import is_held
 
@@ -98,6 +101,36 @@ def test_what_promotions_and_refusals_leave_behind(
         "number": 2,
     }
     assert written(first) == [row, {**row, **changed}]
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_an_earlier_attempt_of_ones_own_is_not_waited_for(
+    propose: Propose,
+    accepted: Accepted,
+    next_step: NextStep,
+    promoted: Callable[[int], ModelRef],
+    monkeypatch: pytest.MonkeyPatch,
+    passed: bool,
+) -> None:
+    """Anybody else waits half a minute before finishing what another process has left half-done."""
+    promoted(1)
+    step = next_step("k")
+    verdict = accepted(propose("good", tweak=0.5), passed=passed)
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(champion, "set_alias", die)
+        with contextlib.suppress(Died):
+            promotion.promote(verdict, step)
+    monkeypatch.setattr(champion, "time", SimpleNamespace(monotonic=time.monotonic, sleep=die))
+    made = promotion.promote(verdict, step)
+    assert made.uri == ("models:/topics/2" if passed else "models:/topics/1")
+    assert [row["step_key"] for row in written(step)] == ["promote-1", "k"]
 
 
 def test_a_first_challenger_that_is_refused_is_told_with_the_report(

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from modelmill.errors import TransientError
+from modelmill.errors import TableError, TransientError
 from modelmill.system.digests import file_digest
 from modelmill.tables import commits
 from modelmill.tables.commits import (
@@ -199,3 +199,14 @@ def test_an_append_says_what_stands_in_its_way(tmp_path: Path) -> None:
         f"the table's columns must not change while rows are added; got '{tmp_path}'"
     )
     assert numbers(tmp_path) == [1]
+
+
+def test_a_table_with_rules_is_named(tmp_path: Path) -> None:
+    commit(tmp_path, 1, transaction="t")
+    DeltaTable(str(tmp_path)).alter.add_constraint({"small": "n < 2"})
+    with pytest.raises(TableError) as caught:
+        commit(tmp_path, 2, transaction="u")
+    assert str(caught.value) == (
+        f"a table that is written to has no partitions and no constraints ({tmp_path}); "
+        "got 'delta.constraints.small'; write to another table"
+    )

@@ -140,6 +140,11 @@ def test_nothing_happens_where_a_row_is_not_there(place: Place, gone: pa.Table, 
     assert len(place.files()) == 3, "what was written for it is gone"
 
 
+def test_nothing_is_left_where_there_was_nothing_to_write(place: Place) -> None:
+    assert place.replace(rows_of(*range(101)), NONE) is None
+    assert (place.version, len(place.files())) == (2, 3)
+
+
 def test_nothing_happens_where_others_have_written(place: Place) -> None:
     assert place.replace(rows_of(3), NONE, version=1) is None
     assert place.version == 2
