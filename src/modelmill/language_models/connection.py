@@ -32,7 +32,7 @@ class OpenReply:
         """Read the body.
 
         :param most_bytes: of it.
-        :yield: its bytes, unpacked.
+        :return: its bytes, unpacked, as they come.
         :raises ReplyError: if it is longer, has no end in time, or cannot be unpacked.
         :raises httpx.HTTPError: if the connection breaks.
         """
