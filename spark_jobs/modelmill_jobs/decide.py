@@ -13,7 +13,7 @@ from modelmill.rules.lifecycle.table_decider import decide_partition
 from modelmill.rules.lifecycle.table_decisions import DecideResult, DecideTableRequest, check_keys
 from modelmill.tables.opening import table_schema
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.engine_errors import is_memory_full
+from modelmill_jobs.engine_errors import as_input_error, is_memory_full
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.staging import map_batches, spark_schema
 from modelmill_jobs.writing import checked_rows, write_table
@@ -32,8 +32,14 @@ def main(request: DecideTableRequest, spark: SparkSession) -> DecideResult:
     :param request: the table, what decides, and the place.
     :param spark: session to use.
     :return: the decisions, and how many rows they are.
-    :raises TableError: if a key is missing or not unique; nothing is written.
+    :raises TableError: if a key is missing or not unique, or the engine cannot read the table; nothing is
+        written.
     """
+    with as_input_error("the table must be readable", got=str(request.table)):
+        return _decided(request, spark)
+
+
+def _decided(request: DecideTableRequest, spark: SparkSession) -> DecideResult:
     decider, source = request.decider, request.table
     engine = decider.engine(table_schema(source))
     schema = decider.output_schema(engine)

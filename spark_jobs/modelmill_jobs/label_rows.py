@@ -22,6 +22,7 @@ from modelmill.labels.report import LabelReport, choose_model, disagree, functio
 from modelmill.labels.rows import REASONS, Labelling, label_batches, review_batches, vote_batches
 from modelmill.labels.votes import VoteCounts
 from modelmill_jobs.columns import quoted
+from modelmill_jobs.engine_errors import as_input_error
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.writing import checked_rows, write_table
 
@@ -42,7 +43,13 @@ def main(request: LabelRowsRequest, spark: SparkSession) -> LabelRowsResult:
     :param spark: session to use.
     :return: both tables, and how the functions did.
     :raises DatasetError: if no function votes on any row; nothing is written.
+    :raises TableError: if the engine cannot read the table: a text that is not UTF-8, say.
     """
+    with as_input_error("the table must be readable", got=str(request.table)):
+        return _labelled(request, spark)
+
+
+def _labelled(request: LabelRowsRequest, spark: SparkSession) -> LabelRowsResult:
     options, source = request.options, request.table
     about = {"operation": "label_rows", "source": str(source)}
     raw = read_table(spark, source)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.jobs import run_as_application
 from modelmill.serving.scoring import ScoreTableRequest, ScoreTableResult, kept_columns, score_batches
 from modelmill_jobs.columns import quoted
+from modelmill_jobs.engine_errors import as_input_error
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.writing import write_table
 
@@ -25,14 +26,16 @@ def main(request: ScoreTableRequest, spark: SparkSession) -> ScoreTableResult:
     :param request: the table, the model and the place.
     :param spark: session to use.
     :return: the scored table, and rows by prediction.
+    :raises TableError: if the engine cannot read the table: a text that is not UTF-8, say.
     """
-    table, _ = write_table(
-        _scored(read_table(spark, request.table), kept_columns(request), request),
-        request.to,
-        mode="overwrite",
-        transaction=request.transaction,
-        metadata={"operation": "score_table", "source": str(request.table)},
-    )
+    with as_input_error("the table must be readable", got=str(request.table)):
+        table, _ = write_table(
+            _scored(read_table(spark, request.table), kept_columns(request), request),
+            request.to,
+            mode="overwrite",
+            transaction=request.transaction,
+            metadata={"operation": "score_table", "source": str(request.table)},
+        )
     counted = _counted(read_table(spark, table), request)
     if request.content == "image" and counted["unscored"]:
         counted["unreadable"] = counted["unscored"] - _without_content(

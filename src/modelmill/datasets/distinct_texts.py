@@ -186,7 +186,21 @@ def _values(table: TableRef, columns: Sequence[str], source: TextSource) -> Iter
         splits = batch.column(split).to_pylist() if split else [None] * len(batch)
         others = [one is not None and str(one) != _TRAIN for one in splits]
         for name in columns:
+            _check_utf8(batch.column(name), name, table)
             yield from zip(batch.column(name).to_pylist(), others, strict=True)
+
+
+def _check_utf8(texts: pa.Array, name: str, table: TableRef) -> None:
+    import pyarrow as pa
+
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DatasetError(
+            f"texts must be valid UTF-8 ({table})",
+            got=f"{name}: {error}",
+            remedy="decode the texts when they are loaded",
+        ) from error
 
 
 def _columns(tables: Sequence[TableRef], source: TextSource) -> list[list[str]]:

@@ -19,6 +19,7 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.tasks.base import Answers, Task
 from modelmill.tasks.examples import choose_label
 from modelmill.tasks.kinds import column_task
+from modelmill.tokens.contents import CONTENTS
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,16 @@ def labelled_rows(
     :param content: what models read of them.
     :return: the rows.
     :raises TableError: if the table cannot be read.
+    :raises DatasetError: if a row has no text, or what is none.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from modelmill.tables.reading import read_arrow
+    from modelmill.tokens.cache import checked_contents
 
-    read = dataset.content_column(content)
-    light = [read] if content == "text" else []
-    table = read_arrow(dataset, columns=[*light, label, dataset.split])
+    light = [dataset.key, dataset.content_column(content)] if content == "text" else []
+    table = read_arrow(dataset, columns=list(dict.fromkeys([*light, label, dataset.split])))
     table = table.filter(pc.equal(table.column(dataset.split), split))
     column = table.column(label).combine_chunks()
     task = column_task(column.type)
@@ -78,7 +80,8 @@ def labelled_rows(
     if content == "image":
         contents = stored_images(dataset, split).keep(labelled)
     else:
-        contents = table.column(read).filter(pa.array(labelled)).to_pylist()
+        read = checked_contents(table.filter(pa.array(labelled)), dataset, CONTENTS[content])
+        contents = read.to_pylist()
     return LabelledRows(task, contents, values, labelled, content)
 
 

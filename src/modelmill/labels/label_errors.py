@@ -24,6 +24,8 @@ from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.storage import table_location
 from modelmill.tasks.examples import choose_label
+from modelmill.tokens.cache import checked_contents
+from modelmill.tokens.contents import CONTENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +58,7 @@ def rank_label_errors(
     :param transaction: id under which the result is committed once.
     :return: the table, and how many rows were judged.
     :raises ConfigError: if cleanlab is not installed, or the label column is unknown.
-    :raises DatasetError: if there are not enough rows to judge one by the others.
+    :raises DatasetError: if there are not enough rows to judge one by the others, or a row has no text.
     """
     with needing_extra("ranking label errors needs", "labels"):
         import cleanlab  # noqa: F401 (before anything is read)
@@ -72,7 +74,7 @@ def rank_label_errors(
             got=f"{len(judged)} rows of such labels",
             remedy="set fewer folds, or check another split",
         )
-    texts = rows.column(dataset.text_column).to_pylist()
+    texts = checked_contents(rows, dataset, CONTENTS["text"]).to_pylist()
     known = [labels[index] for index in judged]
     classes = tuple(sorted(set(known)))
     probabilities = out_of_fold_probabilities([texts[index] for index in judged], known, folds=options.folds)

@@ -12,7 +12,8 @@ from modelmill.monitoring.options import MonitorOptions
 from modelmill.serving.scoring import RESULT_COLUMNS
 from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, read_arrow
-from modelmill.tokens.contents import BLANKS
+from modelmill.tokens.cache import checked_contents
+from modelmill.tokens.contents import BLANKS, CONTENTS
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def read_scored(tables: MonitoredTables, options: MonitorOptions) -> pa.Table:
         wanted.append(options.key)
     check_columns(names, wanted, place=place)
     table = read_arrow(tables.scored, columns=list(dict.fromkeys(wanted)))
+    _check_texts(table.column(text), text, place)
     if options.label is None:
         return table
     if tables.labels is None:
@@ -111,6 +113,26 @@ def _check_scored_by(tables: MonitoredTables) -> None:
         )
 
 
+def _check_texts(texts: pa.ChunkedArray, name: str, place: str) -> None:
+    """Check that scored texts can be compared with those of a dataset; a row may be without one."""
+    import pyarrow as pa
+
+    if not CONTENTS["text"].fits(texts.type):
+        raise TableError(
+            f"the text column of a scored table must hold strings ({place})",
+            got=f"{name}: {texts.type}",
+            remedy="cast it when the table is made, and score it again",
+        )
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise TableError(
+            f"scored texts must be valid UTF-8 ({place})",
+            got=f"{name}: {error}",
+            remedy="decode the texts when they are loaded",
+        ) from error
+
+
 def _as_text(values: pa.ChunkedArray, name: str, place: str) -> pa.ChunkedArray:
     """Return labels as a dataset has them: without blanks around them."""
     import pyarrow as pa
@@ -136,8 +158,11 @@ def read_train(dataset: DatasetRef, options: MonitorOptions, scored: pa.Table) -
     import pyarrow.compute as pc
 
     shared = options.columns or [name for name in _dataset_columns(dataset) if name in scored.column_names]
-    table = read_arrow(dataset, columns=list(dict.fromkeys([dataset.text_column, dataset.split, *shared])))
-    return table.filter(pc.equal(table.column(dataset.split), "train"))
+    wanted = list(dict.fromkeys([dataset.text_column, dataset.split, *shared]))
+    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, dataset.key])))
+    table = table.filter(pc.equal(table.column(dataset.split), "train"))
+    checked_contents(table, dataset, CONTENTS["text"])
+    return table.select(wanted)
 
 
 def read_held_out(tables: MonitoredTables, workspace: Workspace) -> HeldOut:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from modelmill.artifacts import ContentKind, ModelRef, TableRef
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, TableError
 from modelmill.jobs import JobResult, run_job
 from modelmill.models.predictions import answers_to
 from modelmill.settings import Settings
@@ -101,9 +101,17 @@ def kept_columns(request: ScoreTableRequest) -> list[str]:
 
 def _check_content(request: ScoreTableRequest) -> None:
     """Refuse a column that cannot hold images: it would be scored as if no row had one."""
-    if request.content != "image":
-        return  # whatever is no text becomes one
+    import pyarrow as pa
+
     kind = table_schema(request.table).field(request.text).type
+    if request.content != "image":  # whatever is no text becomes one; what has parts has no one text
+        if pa.types.is_nested(kind):
+            raise TableError(
+                f"a column that is scored as a text has simple values ({request.table})",
+                got=f"{request.text}: {kind}",
+                remedy="name another column under text, or take the text out of it when the table is made",
+            )
+        return
     if not CONTENTS["image"].fits(kind):
         raise ConfigError(
             f"the model reads images: a column with the bytes of their files ({request.table})",

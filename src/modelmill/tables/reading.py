@@ -67,9 +67,9 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     table = open_table(ref.uri, version=ref.version)
     names = [field.name for field in table.schema().fields]
     wanted = list(columns) if columns is not None else names
-    check_columns(names, wanted, place=ref.uri)
     key = ref.key if isinstance(ref, DatasetRef) else None
     read = wanted if key is None or key in wanted else [*wanted, key]
+    check_columns(names, read, place=ref.uri)
     files = checked_files(table, ref)
     with read_batches(table, ref, files, columns=read) as batches:
         rows = batches.read_all()

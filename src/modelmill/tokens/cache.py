@@ -130,7 +130,7 @@ class DatasetTexts:
             for read in scan_arrow(self.dataset, columns=columns, batch_rows=_CHUNK_ROWS[content.kind]):
                 batch = self._with_texts(read) if self.skip_empty else read
                 try:
-                    found = encoder.encode(_contents(batch, self.dataset, content))
+                    found = encoder.encode(checked_contents(batch, self.dataset, content))
                 except UnreadableImageError as error:
                     raise DatasetError(
                         f"each image of a dataset must be readable ({self.dataset}): {error}",
@@ -237,12 +237,22 @@ def _unknown(share: float) -> str:
     )
 
 
-def _contents(batch: pa.RecordBatch, dataset: DatasetRef, content: ContentType) -> pa.Array:
+def checked_contents(
+    rows: pa.RecordBatch | pa.Table, dataset: DatasetRef, content: ContentType
+) -> pa.Array | pa.ChunkedArray:
+    """Return what is read of rows of a dataset: whoever wrote it may not have built it with build_dataset.
+
+    :param rows: with the key and the content.
+    :param dataset: the dataset.
+    :param content: what is read.
+    :return: the column, without nulls.
+    :raises DatasetError: if the column has another type, a text is not UTF-8, or a row has none.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     column = dataset.content_column(content.kind)
-    found = batch.column(column)
+    found = rows.column(column)
     if not content.fits(found.type):
         holds = {"text": "strings", "image": "the bytes of images"}[content.kind]
         raise DatasetError(
@@ -259,7 +269,7 @@ def _contents(batch: pa.RecordBatch, dataset: DatasetRef, content: ContentType) 
             remedy=_SET_ASIDE["text"],
         ) from error
     if found.null_count:
-        key = batch.column(dataset.key)[pc.index(found.is_null(), True).as_py()]
+        key = rows.column(dataset.key)[pc.index(found.is_null(), True).as_py()]
         raise DatasetError(
             f"a row of a dataset must have {'a text' if content.kind == 'text' else 'an image'} ({dataset})",
             got=f"null in the row with the key {key}",

@@ -45,7 +45,7 @@ def test_only_the_newest_are_kept_and_nothing_is_pickled(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "model.safetensors"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty", "zeros", "longer", "older"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, name: str, damage: str) -> None:
     store = CheckpointStore(tmp_path)
     save(store, 1)
@@ -56,6 +56,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, name:
         victim.unlink()
     elif damage == "cut":
         victim.write_bytes(content[:-1])
+    elif damage == "empty":
+        victim.write_bytes(b"")
+    elif damage == "zeros":
+        victim.write_bytes(bytes(len(content)))
+    elif damage == "longer":
+        victim.write_bytes(content + b"\0")
+    elif damage == "older":
+        victim.write_bytes((folders(store)[0] / name).read_bytes())
     else:
         content[len(content) // 2] ^= 1
         victim.write_bytes(content)
