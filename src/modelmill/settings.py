@@ -24,7 +24,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
                              may read files. Default: object stores, and local folders that are neither
                              the system's nor hidden in a home
 ``MODELMILL_STORES``         protocols that tables may have, separated by commas, beside those of the usual
-                             object stores and HDFS
+                             object stores and HDFS; or places, such as ``hdfs://name:8020``: tables of that
+                             kind of store then lie there alone
 ``MODELMILL_SERVICES``       addresses of services, separated by commas, that ``deploy`` may ask. Default: all
                              but link-local ones (169.254.…) and those of clouds' metadata
 ``MODELMILL_CACHE_DAYS``     days after which ``modelmill gc`` removes what nobody has used in the cache,
@@ -126,7 +127,12 @@ def source_places() -> tuple[str, ...]:
 
 def table_protocols() -> tuple[str, ...]:
     """Return the protocols that tables may have beside the usual ones, in small letters."""
-    return tuple(name.lower() for name in _listed("MODELMILL_STORES"))
+    return tuple(name.lower() for name in _listed("MODELMILL_STORES") if "://" not in name)
+
+
+def table_places() -> tuple[str, ...]:
+    """Return the URIs below which tables of their stores have to lie; empty if the deployment names none."""
+    return tuple(name for name in _listed("MODELMILL_STORES") if "://" in name)
 
 
 def service_addresses() -> tuple[str, ...]:

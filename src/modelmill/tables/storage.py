@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator
 
-from modelmill.errors import TableError, TransientError
-from modelmill.settings import table_protocols
+from modelmill.errors import ConfigError, TableError, TransientError
+from modelmill.settings import table_places, table_protocols
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -27,6 +27,13 @@ STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "db
 a file or a URL (``reference``, ``simplecache::``)."""
 _TABLE_STORES = STORES | {"adl", "azure", "viewfs"}
 """Protocols of tables: other names of the same stores, which delta-rs knows."""
+
+_SAME_STORE = {
+    "s3a": "s3",
+    "gcs": "gs",
+    **dict.fromkeys(("abfs", "abfss", "adl", "azblob", "azdls", "azure"), "az"),
+    **dict.fromkeys(("viewfs", "webhdfs"), "hdfs"),
+}
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^/?#]*:[^/?#]*@")
@@ -77,14 +84,17 @@ def check_place(place: str) -> None:
 
     :param place: as :func:`table_location` gives it.
     :raises TableError: if a local path has a percent sign: of a table in ``a%20b``, the log in ``a b`` would
-        be read. If a URI has a protocol that is not allowed, or does not say plainly which folder it means.
+        be read. If a URI has a protocol that is not allowed, or does not say plainly which folder it means;
+        or if it lies elsewhere than where the deployment says that tables of such a store lie.
+    :raises ConfigError: if the deployment does not say so plainly.
     """
     if is_local(place):
         if "%" in place:
             raise TableError("a local table's path has no % in it", got=place, remedy="rename the directory")
         return
     scheme, _, rest = place.partition("://")
-    allowed = _TABLE_STORES | set(table_protocols())
+    named = [_below(one) for one in table_places()]
+    allowed = _TABLE_STORES | set(table_protocols()) | {one.partition("://")[0] for one in named}
     if scheme not in allowed:
         raise TableError(
             f"a table lies on a local disk, or in a store that is allowed ({', '.join(sorted(allowed))})",
@@ -98,6 +108,35 @@ def check_place(place: str) -> None:
             got=place,
             remedy="write it as s3://bucket/folder",
         )
+    own = [one for one in named if store_of(one.partition("://")[0]) == store_of(scheme)]
+    if own and not f"{place}/".startswith(tuple(own)):
+        raise TableError(
+            f"tables of this store lie below a place that the deployment names ({', '.join(own)})",
+            got=place,
+            remedy="name one of them, as it is written there, or add the place to MODELMILL_STORES",
+        )
+
+
+def store_of(scheme: str) -> str:
+    """Return one name of a store, of which several are in use.
+
+    :param scheme: protocol of a URI, in small letters.
+    :return: such as ``hdfs`` for ``viewfs``.
+    """
+    scheme = scheme.removeprefix("opendal+")
+    return _SAME_STORE.get(scheme, scheme)
+
+
+def _below(place: str) -> str:
+    """Return what the URIs below a place of the deployment's begin with."""
+    scheme, _, rest = place.partition("://")
+    if not scheme or not rest:
+        raise ConfigError(
+            "MODELMILL_STORES lists protocols, and places with what follows the protocol",
+            got=place,
+            remedy="write a place as hdfs://name:8020, or as hdfs:/// for the one that HDFS itself names",
+        )
+    return f"{scheme.lower()}://{rest.rstrip('/')}/"
 
 
 def table_exists(uri: str) -> bool:

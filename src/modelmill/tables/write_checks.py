@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from modelmill.errors import InputError, TableError, TransientError
 from modelmill.settings import Settings
-from modelmill.tables.storage import check_place, is_local, table_location
+from modelmill.tables.storage import check_place, is_local, store_of, table_location
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
@@ -61,8 +61,7 @@ def _spelt(place: str) -> str:
     if is_local(place):
         return os.path.realpath(place)
     scheme, _, rest = place.partition("://")
-    scheme = scheme.removeprefix("opendal+")
-    store = _SAME_STORE.get(scheme, scheme)
+    store = store_of(scheme)
     bucket, _, path = rest.partition("/")
     if store == "az":
         bucket = bucket.partition("@")[0]  # abfss://CONTAINER@ACCOUNT/… is az://CONTAINER/…
@@ -73,14 +72,6 @@ def _spelt(place: str) -> str:
     while (plain := unquote(path)) != path:
         path = plain
     return f"{store}://{bucket}/{path}"
-
-
-_SAME_STORE = {
-    "s3a": "s3",
-    "gcs": "gs",
-    **dict.fromkeys(("abfs", "abfss", "adl", "azblob", "azdls", "azure"), "az"),
-    **dict.fromkeys(("viewfs", "webhdfs"), "hdfs"),
-}
 
 
 def write_check(table: DeltaTable, place: str) -> None:

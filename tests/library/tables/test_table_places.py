@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from modelmill.errors import TableError
+from modelmill.errors import ConfigError, TableError
 from modelmill.tables.commits import write_rows
 from modelmill.tables.newest_commit import newest_commit
 from modelmill.tables.opening import open_table
@@ -59,6 +59,40 @@ def test_the_deployment_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
     check_place(table_location("UC://a.b.c"))
     with pytest.raises(TableError, match=r"a store that is allowed .*lakefs.*uc"):
         check_place("oss://b/x")
+
+
+@pytest.mark.parametrize(
+    ("place", "is_allowed"),
+    [
+        *(("hdfs://name:8020", True), ("hdfs://name:8020/x", True), ("HDFS://name:8020/a b", True)),
+        *(("hdfs://name:80200/x", False), ("hdfs://name/x", False), ("hdfs://evil:8020/x", False)),
+        *(("hdfs://name:8020@evil/x", False), ("hdfs://evil@name:8020/x", False), ("hdfs:///x", False)),
+        *(("viewfs://name:8020/x", False), ("opendal+hdfs://evil/x", False)),
+        *(("oss://lake/gold/x", True), ("oss://lake/golden", False), ("oss://other/gold/x", False)),
+        *(("s3://b/x", True), ("lakefs://repo/main/x", True), ("uc://a/x", False)),
+    ],
+)
+def test_the_deployment_may_name_where_tables_of_a_store_lie(
+    place: str, is_allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names one place of HDFS and one of a store that is not usual: the other stores are as before."""
+    monkeypatch.setenv("MODELMILL_STORES", "hdfs://name:8020/, oss://lake/gold, lakefs, opendal+hdfs")
+    if is_allowed:
+        check_place(table_location(place))
+        return
+    with pytest.raises(TableError, match="MODELMILL_STORES|no password"):
+        check_place(table_location(place))
+
+
+def test_the_name_node_that_hdfs_itself_names_can_be_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELMILL_STORES", "hdfs:///")
+    check_place("hdfs:///lake/x")
+    with pytest.raises(TableError, match="below a place that the deployment names"):
+        check_place("hdfs://name/lake/x")
+    for unplain in ("hdfs://", "://name"):
+        monkeypatch.setenv("MODELMILL_STORES", unplain)
+        with pytest.raises(ConfigError, match="write a place as hdfs://name:8020"):
+            check_place("hdfs://name/x")
 
 
 def test_a_local_path_has_one_spelling(tmp_path: Path) -> None:
