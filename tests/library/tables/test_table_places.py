@@ -80,7 +80,7 @@ def test_the_deployment_may_name_where_tables_of_a_store_lie(
     if is_allowed:
         check_place(table_location(place))
         return
-    with pytest.raises(TableError, match="MODELMILL_STORES|no password"):
+    with pytest.raises(TableError, match=r"MODELMILL_STORES|no password"):
         check_place(table_location(place))
 
 
