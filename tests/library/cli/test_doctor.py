@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from modelmill.cli.doctor import Finding, _is_older, examine
+from modelmill.cli.doctor import examine
+from modelmill.cli.findings import Finding, is_older
 from modelmill.cli.main import app
 from modelmill.cli.sbom import bill_of_materials
 from modelmill.registry import ledger
@@ -26,18 +28,23 @@ def found(settings: Settings, check: str) -> list[Finding]:
 
 
 @contextlib.contextmanager
-def served(answers: Mapping[str, bytes], *, status: int = 200, seconds_late: int = 0) -> Iterator[str]:
+def served(
+    answers: Mapping[str, bytes], *, status: int = 200, seconds_late: int = 0, user: str | None = None
+) -> Iterator[str]:
     """Serve texts by path, others under ``*``, to anybody.
 
     :param answers: bodies.
     :param status: of the others.
     :param seconds_late: how late the clock is.
+    :param user: what has to be sent as Authorization to get the others; None: nothing.
     :yield: the URL.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path in answers else status)
+            asks_who = self.path not in (*answers, "/health") and user is not None
+            refused = asks_who and self.headers["authorization"] != user
+            self.send_response(401 if refused else 200 if self.path in answers else status)
             self.send_header("location", "/login")
             self.end_headers()
             self.wfile.write(answers.get(self.path, answers["*"]))
@@ -149,6 +156,38 @@ def test_a_page_that_asks_who_somebody_is_is_not_mlflow(
     assert not [each for each in said if "html" in each or "without asking" in each]
 
 
+def test_an_administrator_with_the_password_that_mlflow_came_with(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow takes it no longer from 3.17 on: so this is no MLflow."""
+    first = "Basic " + base64.b64encode(b"admin:password1234").decode()
+    for user, said in ((first, True), ("Basic another", False)):
+        with served({"*": b"{}"}, user=user) as url:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+            texts = [one.found for one in found(Settings.from_environment(), "mlflow")]
+        assert ("its administrator has the password that MLflow came with" in texts) is said
+        assert "the server asks who it is" in texts
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "is_guessed"),
+    [
+        *(("steps", "password1234", True), ("steps-of-a-pipeline", "steps-of-a-pipeline", True)),
+        *(("steps", "short", True), ("steps", "tired-otter-99", False)),
+    ],
+)
+def test_passwords_that_are_guessed_and_servers_that_need_not_show_who_they_are(
+    settings: Settings, name: str, password: str, is_guessed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true" if is_guessed else "false")
+    said = {one.found: one.verdict for one in found(Settings.from_environment(), "mlflow")}
+    assert ("the steps' password is one that is guessed first" in said) is is_guessed
+    assert ("the server need not show who it is" in said) is is_guessed
+
+
 def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:
     bill = bill_of_materials()
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
@@ -178,4 +217,4 @@ def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:
     ],
 )
 def test_versions_are_ordered_as_pep_440_has_it(found: str, least: str, older: bool) -> None:
-    assert _is_older(found, least) is older
+    assert is_older(found, least) is older
