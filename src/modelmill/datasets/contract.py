@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelmill.datasets.options import ColumnContract
+from modelmill.datasets.personal_data import SHOWN, PersonalData, has_personal_data
 from modelmill.errors import TableError
 
 if TYPE_CHECKING:
@@ -60,7 +61,14 @@ def _tests(terms: ColumnContract) -> list[tuple[Test, str]]:
     if terms.max_length is not None:
         longest = terms.max_length
         found.append((lambda values: pc.less_equal(_length(values), longest), f"at most {longest} long"))
+    found += [(_lacks(kind), f"no {SHOWN[kind]}") for kind in terms.without]
     return found
+
+
+def _lacks(kind: PersonalData) -> Test:
+    import pyarrow.compute as pc
+
+    return lambda texts: pc.invert(has_personal_data(texts, kind))
 
 
 def _shown(limit: float) -> str:
@@ -129,14 +137,7 @@ def check_types(schema: pa.Schema, contract: Mapping[str, ColumnContract], *, pl
                 got=str(type_),
                 remedy="cast the column when it is loaded, or fix the contract",
             )
-        number = terms.min is not None or terms.max is not None
-        if number and not (_is_type(type_, "number") or _is_type(type_, "integer")):
-            raise _unfit("min and max", name, type_, "numbers", place)
-        text = _is_type(type_, "string")
-        if terms.pattern is not None and not text:
-            raise _unfit("pattern", name, type_, "texts", place)
-        if terms.max_length is not None and not text and not _is_type(type_, "binary"):
-            raise _unfit("max_length", name, type_, "texts and binary values", place)
+        _check_terms(terms, name, type_, place)
         if terms.allowed is not None:
             try:
                 _allowed_values(terms.allowed, type_)
@@ -155,6 +156,18 @@ def check_types(schema: pa.Schema, contract: Mapping[str, ColumnContract], *, pl
                     got=terms.pattern,
                     remedy="see github.com/google/re2/wiki/Syntax",
                 ) from error
+
+
+def _check_terms(terms: ColumnContract, name: str, type_: pa.DataType, place: str) -> None:
+    number = terms.min is not None or terms.max is not None
+    if number and not (_is_type(type_, "number") or _is_type(type_, "integer")):
+        raise _unfit("min and max", name, type_, "numbers", place)
+    text = _is_type(type_, "string")
+    for what, is_set in (("pattern", terms.pattern is not None), ("without", bool(terms.without))):
+        if is_set and not text:
+            raise _unfit(what, name, type_, "texts", place)
+    if terms.max_length is not None and not text and not _is_type(type_, "binary"):
+        raise _unfit("max_length", name, type_, "texts and binary values", place)
 
 
 def _unfit(what: str, name: str, type_: pa.DataType, fits: str, place: str) -> TableError:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from modelmill.datasets.personal_data import PersonalData
 from modelmill.options import Options
 
 LabelKind = Literal["class", "classes", "number"]
@@ -43,6 +44,11 @@ class ColumnContract(Options):
         None, description="Regular expression (RE2) that a text must match somewhere."
     )
     max_length: int | None = Field(None, ge=1, description="Most characters (of binary values: bytes).")
+    without: tuple[PersonalData, ...] = Field(
+        (),
+        description="Personal data that a text must not have, as far as it has a form of its own. Names and "
+        "addresses are not found.",
+    )
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> ColumnContract:
