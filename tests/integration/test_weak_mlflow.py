@@ -13,8 +13,8 @@ import pytest
 from demo.servers import LocalMlflow
 from demo.servers.mlflow_server import AUTHENTICATION
 
-from modelmill.cli import mlflow_server
 from modelmill.cli.doctor import examine
+from modelmill.cli.findings import LEAST
 from modelmill.registry.tracking import make_tracking_database
 from modelmill.settings import Settings
 
@@ -160,7 +160,7 @@ def test_a_server_with_known_holes(
 ) -> None:
     """Its own version, as if the next one had mended something."""
     version = httpx.get(f"{servers['sound'].url}/version", auth=STEPS).text
-    monkeypatch.setitem(mlflow_server.LEAST, "mlflow", f"{version}.post1")
+    monkeypatch.setitem(LEAST, "mlflow", f"{version}.post1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers["sound"].url)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", STEPS[0])
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", STEPS[1])
