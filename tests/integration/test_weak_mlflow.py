@@ -87,7 +87,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Weak
             running.callback(server.stop)
             server.start()  # beside the others: each takes ten seconds of a core
         for server in made.values():
-            server.wait_ready(timeout=300)
+            server.wait_ready(timeout=400)
         for name, user in (("shared", GUESSED), ("sound", STEPS)):
             made[name].make_user(*user)
         yield made
@@ -159,7 +159,7 @@ def test_a_server_with_known_holes(
     servers: dict[str, Weak], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own version, as if the next one had mended something."""
-    version = httpx.get(f"{servers['sound'].url}/version", auth=STEPS).text
+    version = httpx.get(f"{servers['sound'].url}/version", auth=STEPS, timeout=120).text
     monkeypatch.setitem(LEAST, "mlflow", f"{version}.post1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers["sound"].url)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", STEPS[0])
@@ -173,7 +173,8 @@ def test_nothing_is_changed_by_looking(servers: dict[str, Weak]) -> None:
     """After all of the above: no tag, no job, no user more than was made."""
     auth = ("admin", ADMIN)
     for name in ("open", "shared", "sound"):
-        with httpx.Client(base_url=servers[name].url, auth=auth if name != "open" else None) as client:
+        user = auth if name != "open" else None
+        with httpx.Client(base_url=servers[name].url, auth=user, timeout=120) as client:
             found = client.get("/api/2.0/mlflow/experiments/get?experiment_id=0").json()["experiment"]
             assert not found.get("tags")
             jobs = client.post("/ajax-api/3.0/jobs/search", json={})
