@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from modelmill.cli.findings import LEAST, Finding, is_older
-from modelmill.cli.mlflow_server import examine_mlflow
+from modelmill.cli.mlflow_findings import examine_mlflow
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.redaction import redacted
 from modelmill.settings import Settings
