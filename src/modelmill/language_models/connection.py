@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelmill.language_models.endpoint import Endpoint
-from modelmill.system.replies import UNPACKED, Deadline, Intake, origin, taken
+from modelmill.system.replies import SLACK_SECONDS, UNPACKED, Deadline, Intake, origin, taken
 
 if TYPE_CHECKING:
     import httpx
@@ -64,7 +64,7 @@ class Connection:
         self._client = httpx.Client(
             headers={**headers, **UNPACKED, **secret},
             verify=context,
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            timeout=httpx.Timeout(timeout + SLACK_SECONDS, connect=min(10.0, timeout)),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             follow_redirects=False,  # the key is for this host alone
         )

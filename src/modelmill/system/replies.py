@@ -26,6 +26,9 @@ from modelmill.errors import ReplyError
 UNPACKED = {"accept-encoding": "identity"}
 """Header that asks for a reply as it is: what is not packed cannot unpack to more than was sent."""
 
+SLACK_SECONDS = 5.0
+"""So much longer than a whole reply a single read may take: its own time-out would be a race with the end."""
+
 _PIECE = 1 << 16
 _PACKED = ("gzip", "x-gzip", "deflate")
 _ELSEWHERE = (301, 302, 303, 307, 308)
@@ -275,6 +278,7 @@ class _WatchedConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
+        self.sock.settimeout(self._deadline.seconds + SLACK_SECONDS)
         self._deadline.watch(self.sock)
 
 

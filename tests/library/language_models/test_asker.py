@@ -434,7 +434,7 @@ def test_a_server_that_dribbles_holds_nobody(where: str) -> None:
             assert client.send(request).kind == "answered"
             began = time.monotonic()
             outcome = client.send(request)  # over the same connection
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 60, "without an end of its own it takes minutes"
             assert (outcome.kind, outcome.detail) == ("lost", "no end within 1 s")
         stop.set()
         thread.join(5)
