@@ -237,7 +237,7 @@ def end_of(world: World, request: StepRequest, outputs: dict[str, AnyReference])
     rows = ledger.entries(world.settings, model=request.pipeline)
     tables = [one for one in outputs.values() if isinstance(one, TableRef | DatasetRef)]
     return End(
-        outputs=tuple(f"{port} {_content(one)}" for port, one in sorted(outputs.items())),
+        outputs=tuple(f"{port} {content(one)}" for port, one in sorted(outputs.items())),
         commits=tuple(len(DeltaTable(one.uri).history()) for one in tables),
         runs=tuple(sorted(run.info.status for run in client.search_runs(found))),
         models=tuple(sorted(str(one.status.value) for one in client.search_logged_models(found))),
@@ -245,7 +245,12 @@ def end_of(world: World, request: StepRequest, outputs: dict[str, AnyReference])
     )
 
 
-def _content(reference: AnyReference) -> str:
+def content(reference: AnyReference) -> str:
+    """Return what a reference stands for: the digest of a model, how many rows a table has, and theirs.
+
+    :param reference: of a step's output.
+    :return: the same for the same content.
+    """
     if isinstance(reference, ModelRef):
         return reference.digest
     if isinstance(reference, TableRef | DatasetRef):
