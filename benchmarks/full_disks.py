@@ -62,7 +62,8 @@ def main() -> None:
                 said, share, tries = THROUGH, chance.random(), 0
                 while said == THROUGH and tries < TRIES:
                     with contextlib.redirect_stdout(io.StringIO()):  # what steps say
-                        said = _case(world, component, fault, f"{fault}-{tries}", written, share)
+                        case = f"{fault}-{tries}"
+                        said = _case(world, component, fault, case=case, written=written, share=share)
                     share, tries = share / 4, tries + 1
                 counts[said.partition(":")[0]] += 1
                 print(f"{component}, {fault}: {said}", flush=True)
@@ -88,7 +89,7 @@ class _Written:
         self.largest_bytes = max(sizes, default=2)
 
 
-def _case(world: World, component: str, fault: str, case: str, written: _Written, share: float) -> str:
+def _case(world: World, component: str, fault: str, *, case: str, written: _Written, share: float) -> str:
     """Run a step on a disk with a fault, and again without; return what came of it."""
     request = world.request(component, case)
     try:

@@ -97,6 +97,11 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
         for dead in mark_dead_runs(client, experiment, settings.home / "steps"):
             print(f"run {dead} is marked KILLED: its process died", flush=True)
         run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request))
+        # This machine may have been paused since it asked, and another one have done the step.
+        later = find_finished(client, experiment, step.key)
+        if later and later != finished and (result := step.reused(later)):
+            run.drop()
+            return result
         context = StepContext(
             pipeline=request.pipeline,
             step=request.step,

@@ -299,6 +299,13 @@ class TrackedRun:
                 self.client.set_terminated(self.run_id, status="FAILED")
                 self.client.delete_run(self.run_id)
 
+    def drop(self) -> None:
+        """Delete the run, in which nothing was made: another attempt's counts."""
+        with briefly(_print):
+            if self.is_mine:
+                self.client.set_terminated(self.run_id, status="KILLED")
+                self.client.delete_run(self.run_id)
+
     def logged_models(self) -> list[LoggedModel]:
         """Return the models that the run has logged, those of dead attempts too, the oldest first."""
         found: list[LoggedModel] = []

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TransientError
+from modelmill.pipeline import runner
 from modelmill.pipeline.forked_steps import StepServer
 from modelmill.pipeline.local_run import run_pipeline
 from modelmill.pipeline.progress import ProgressPrinter
@@ -21,7 +24,7 @@ from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
 from modelmill.pipeline.validation import parse_pipeline
-from modelmill.registry.tracking import TAG_OUTPUTS, tracking_client
+from modelmill.registry.tracking import TAG_OUTPUTS, TrackedRun, open_run, tracking_client
 from modelmill.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("toy_components")
@@ -72,6 +75,23 @@ def test_the_same_step_is_reused_and_another_one_is_not(journal: Path, settings:
     assert again.run_id == first.run_id
     assert not other.reused
     assert journal.read_text() == "a\na\n"
+
+
+def test_an_attempt_that_was_paused_before_its_run_takes_over_what_another_machine_has_made(
+    journal: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, made = request_of(journal, number=1), list[StepResult]()
+
+    def wakes_up(*args: Any, **kwargs: Any) -> TrackedRun:
+        monkeypatch.setattr(runner, "open_run", open_run)
+        made.append(run_step(request, replace(settings, home=settings.home / "elsewhere")))
+        return open_run(*args, **kwargs)
+
+    monkeypatch.setattr(runner, "open_run", wakes_up)
+    late = run_step(request, settings)
+    assert late.reused
+    assert runs(settings) == [(made[0].run_id, "FINISHED")] == [(late.run_id, "FINISHED")]
+    assert journal.read_text() == "a\n"
 
 
 def test_a_refused_input_leaves_no_run_and_says_why(journal: Path, settings: Settings) -> None:
