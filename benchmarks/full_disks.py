@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -167,8 +167,8 @@ def _world(folder: Path) -> Iterator[World]:
         make_tracking_database(folder / "mlflow.db")
         # One session for all: starting one takes longer than most steps.
         spark = stack.enter_context(session(settings))
-        own: Callable[..., object] = lambda _=None: contextlib.nullcontext(spark)  # noqa: E731
-        stack.enter_context(mock.patch.object(jobs, "session", side_effect=own))
+        own = mock.patch.object(jobs, "session", side_effect=lambda _=None: contextlib.nullcontext(spark))
+        stack.enter_context(own)
         yield World(disk, settings, CrashPoints())
 
 

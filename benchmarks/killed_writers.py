@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     options = parser.parse_args()
     # Imported here once, and by no child: none of them starts a thread before it is used.
-    import modelmill.tables.commits  # noqa: F401
+    import modelmill.tables.commits  # noqa: F401 (children are forked with it)
 
     with tempfile.TemporaryDirectory() as folder:
         raced, killed = str(Path(folder) / "raced"), str(Path(folder) / "killed")

@@ -20,7 +20,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError, did_you_mean
 from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import scan_arrow
-from modelmill.tokens.contents import CONTENTS
+from modelmill.tokens.contents import CONTENTS, check_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,21 +186,9 @@ def _values(table: TableRef, columns: Sequence[str], source: TextSource) -> Iter
         splits = batch.column(split).to_pylist() if split else [None] * len(batch)
         others = [one is not None and str(one) != _TRAIN for one in splits]
         for name in columns:
-            _check_utf8(batch.column(name), name, table)
+            rule, remedy = f"texts must be valid UTF-8 ({table})", "decode the texts when they are loaded"
+            check_utf8(batch.column(name), name, rule=rule, error=DatasetError, remedy=remedy)
             yield from zip(batch.column(name).to_pylist(), others, strict=True)
-
-
-def _check_utf8(texts: pa.Array, name: str, table: TableRef) -> None:
-    import pyarrow as pa
-
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(
-            f"texts must be valid UTF-8 ({table})",
-            got=f"{name}: {error}",
-            remedy="decode the texts when they are loaded",
-        ) from error
 
 
 def _columns(tables: Sequence[TableRef], source: TextSource) -> list[list[str]]:

@@ -13,7 +13,7 @@ from modelmill.serving.scoring import RESULT_COLUMNS
 from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, read_arrow
 from modelmill.tokens.cache import checked_contents
-from modelmill.tokens.contents import BLANKS, CONTENTS
+from modelmill.tokens.contents import BLANKS, CONTENTS, check_utf8
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -115,22 +115,14 @@ def _check_scored_by(tables: MonitoredTables) -> None:
 
 def _check_texts(texts: pa.ChunkedArray, name: str, place: str) -> None:
     """Check that scored texts can be compared with those of a dataset; a row may be without one."""
-    import pyarrow as pa
-
     if not CONTENTS["text"].fits(texts.type):
         raise TableError(
             f"the text column of a scored table must hold strings ({place})",
             got=f"{name}: {texts.type}",
             remedy="cast it when the table is made, and score it again",
         )
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise TableError(
-            f"scored texts must be valid UTF-8 ({place})",
-            got=f"{name}: {error}",
-            remedy="decode the texts when they are loaded",
-        ) from error
+    rule, remedy = f"scored texts must be valid UTF-8 ({place})", "decode the texts when they are loaded"
+    check_utf8(texts, name, rule=rule, error=TableError, remedy=remedy)
 
 
 def _as_text(values: pa.ChunkedArray, name: str, place: str) -> pa.ChunkedArray:

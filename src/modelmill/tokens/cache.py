@@ -27,7 +27,7 @@ from modelmill.system.disk import flush
 from modelmill.system.locks import lock_of, locked
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
-from modelmill.tokens.contents import ContentType, content_of, reader_digest
+from modelmill.tokens.contents import ContentType, check_utf8, content_of, reader_digest
 from modelmill.tokens.encoders import ENCODERS, Encoder, UnsuitableError
 from modelmill.tokens.images import IMAGES_AT_ONCE, UnreadableImageError
 from modelmill.tokens.token_ids import Places, Tokens
@@ -248,7 +248,6 @@ def checked_contents(
     :return: the column, without nulls.
     :raises DatasetError: if the column has another type, a text is not UTF-8, or a row has none.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     column = dataset.content_column(content.kind)
@@ -260,14 +259,8 @@ def checked_contents(
             got=f"{column}: {found.type}",
             remedy="name another column, or cast it when the dataset is built",
         )
-    try:
-        found.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(
-            f"texts must be valid UTF-8 ({dataset})",
-            got=str(error),
-            remedy=_SET_ASIDE["text"],
-        ) from error
+    rule = f"texts must be valid UTF-8 ({dataset})"
+    check_utf8(found, column, rule=rule, error=DatasetError, remedy=_SET_ASIDE["text"])
     if found.null_count:
         key = rows.column(dataset.key)[pc.index(found.is_null(), True).as_py()]
         raise DatasetError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from modelmill.artifacts import ContentKind
-from modelmill.errors import shorten
+from modelmill.errors import InputError, shorten
 from modelmill.system.digests import file_digest
 from modelmill.tokens.images import (
     IMAGE_FILE,
@@ -264,3 +264,23 @@ def load_reader(folder: Path, *, max_tokens: int) -> Reader:
     :raises ModelError: if its file cannot be read.
     """
     return content_of(folder).reader(folder, max_tokens=max_tokens)
+
+
+def check_utf8(
+    texts: pa.Array | pa.ChunkedArray, name: str, *, rule: str, error: type[InputError], remedy: str
+) -> None:
+    """Make sure that texts can be decoded: Arrow reads a file's bytes as strings without a look at them.
+
+    :param texts: a column of strings; what has no text in it passes.
+    :param name: of the column, for the message.
+    :param rule: what has to hold, and where.
+    :param error: class of the error.
+    :param remedy: what to do.
+    :raises InputError: of that class, if a text is not UTF-8.
+    """
+    import pyarrow as pa
+
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as damage:
+        raise error(rule, got=f"{name}: {damage}", remedy=remedy) from damage
