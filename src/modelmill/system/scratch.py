@@ -32,10 +32,14 @@ def scratch_folder(prefix: str, *, parent: Path | None = None) -> Iterator[Path]
     :yield: the folder; only this user may read it.
     """
     _sweep(parent or Path(tempfile.gettempdir()), prefix)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    lock = folder.with_name(folder.name + _LOCK)
+    # The lock first: a folder without one has no owner, and would stay for ever.
+    file, name = tempfile.mkstemp(prefix=prefix, suffix=_LOCK, dir=parent)
+    os.close(file)
+    lock = Path(name)
+    folder = lock.with_name(lock.name.removesuffix(_LOCK))
     try:
         with locked(lock):
+            folder.mkdir(mode=0o700)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

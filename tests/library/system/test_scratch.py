@@ -39,3 +39,30 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
         os.utime(f"{held}.owner", (long_ago, long_ago))
         subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
         assert held.exists()  # its process lives
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from modelmill.system.scratch import scratch_folder
+def hook(event, arguments):
+    if event == "os.mkdir":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+with scratch_folder("modelmill-step-", parent=Path(sys.argv[1])):
+    print("alive")
+"""
+
+
+def test_a_process_that_is_killed_before_it_has_its_folder_leaves_what_the_next_one_removes(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+    assert ended.returncode == -9
+    left = [*tmp_path.iterdir()]
+    for lock in tmp_path.glob("*.owner"):
+        os.utime(lock, (0, 0))
+    assert [one.suffix for one in left] == [".owner"]  # a folder without a lock would stay for ever
+    with scratch_folder("modelmill-step-", parent=tmp_path):
+        assert len([*tmp_path.iterdir()]) == 2
+    assert not [*tmp_path.iterdir()]
