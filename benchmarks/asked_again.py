@@ -1,10 +1,10 @@
 """Every step that a command runs is asked for again at once: nothing new may come of it.
 
-``./run python -m benchmarks.asked_again pytest tests/jobs`` runs a module of Python, here these tests. In each
-of its processes (the tests' own, those of ``modelmill run``, Airflow's tasks) a step that has ended well is
-asked for a second time, with the same request. It must give the same outputs without a new MLflow run, logged
-model, version of a model, or file of a table. What was asked is printed at the end by component, with the
-components that have not run. ``--log FILE`` adds to what is there: it counts over several commands.
+``./run python -m benchmarks.asked_again pytest tests/jobs`` runs a module of Python, here these tests. In
+each of its processes (the tests' own, those of ``modelmill run``, Airflow's tasks) a step that has ended
+well is asked for a second time, with the same request. It must give the same outputs without a new MLflow
+run, logged model, version of a model, or file of a table. What was asked is printed at the end by component,
+with the components that have not run. ``--log FILE`` adds to what is there: it counts over several commands.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import io
 import itertools
 import os
 import random
-import shutil
+import sqlite3
 import sys
 import tempfile
 import time
@@ -392,6 +392,21 @@ def _same(what: str, found: Any, wanted: Any) -> None:
         raise ViolationError(f"{what}: {found!r}, expected {wanted!r}")
 
 
+def _database(template: Path) -> Path:
+    """Return this process's database, as it was when it was made.
+
+    It is the same file for each seed: MLflow keeps an engine for each file that it has seen, with all that it
+    has compiled.
+    """
+    database = template.with_name(f"played-{os.getpid()}.db")
+    with (
+        contextlib.closing(sqlite3.connect(template)) as made,
+        contextlib.closing(sqlite3.connect(database)) as played,
+    ):
+        made.backup(played)
+    return database
+
+
 @contextlib.contextmanager
 def deployment(template: Path, points: CrashPoints, seed: int) -> Iterator[World]:
     """Make a deployment in a new folder, with a clock of its own.
@@ -405,8 +420,10 @@ def deployment(template: Path, points: CrashPoints, seed: int) -> Iterator[World
     now = SimpleNamespace(now=clock.now)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        shutil.copy(template, folder / "mlflow.db")
-        given = {"MODELMILL_HOME": f"{folder}/home", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        given = {
+            "MODELMILL_HOME": f"{folder}/home",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{_database(template)}",
+        }
         stack.enter_context(mock.patch.dict(os.environ, given))
         stack.enter_context(mock.patch.object(champion, "time", clock))
         stack.enter_context(mock.patch.object(champion, "datetime", now))

@@ -79,8 +79,7 @@ class Tracer:
             # A tracer that is no parent: a step ends with the process that has started it. It cannot inject
             # where the kernel filters the calls (--seccomp-bpf).
             f"exec {strace} -DDD -f -qq -y -s 0 -o {self.log} -e trace={_CALLS} $KILL_AT "
-            f'{sys.executable} "$@"
-'
+            f'{sys.executable} "$@"\n'
         )
         self.script.chmod(0o755)
 

@@ -11,7 +11,7 @@ import torch
 from benchmarks.crash_points import Died, crash_points
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.library.simulation.examples import MACHINES
+from tests.library.simulation.examples import tried
 
 from modelmill.training.checkpoints import CheckpointStore
 
@@ -124,5 +124,4 @@ def _step(path: Path) -> int:
     return int(path.name.split("-")[1])
 
 
-TestCheckpoints = Checkpoints.TestCase
-TestCheckpoints.settings = MACHINES
+TestCheckpoints = tried(Checkpoints, few=12)

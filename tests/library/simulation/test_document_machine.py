@@ -11,7 +11,7 @@ from benchmarks.crash_points import Died, crash_points
 from benchmarks.simulated_nights import Clock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.library.simulation.examples import MACHINES
+from tests.library.simulation.examples import tried
 
 from modelmill.documents.versions import ConflictError, NotFoundError, text_digest
 from modelmill.pipeline.pipeline_store import PipelineStore
@@ -126,5 +126,4 @@ class Documents(RuleBasedStateMachine):
             assert self.saved[name] <= {version.text for version in versions}
 
 
-TestDocuments = Documents.TestCase
-TestDocuments.settings = MACHINES
+TestDocuments = tried(Documents, few=12)

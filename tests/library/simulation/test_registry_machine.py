@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from benchmarks.crash_points import Died, crash_points
 from benchmarks.simulated_nights import MODEL, deployment
-from hypothesis import settings as profiles
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from mlflow import MlflowClient
-from tests.library.simulation.examples import EXAMPLES, MACHINES
+from tests.library.simulation.examples import tried
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
@@ -216,5 +215,4 @@ def _model(folder: Path, number: int, context: StepContext) -> ModelRef:
     return log_model(bundle, role="exported", dataset=dataset, context=context)
 
 
-TestChampions = Champions.TestCase
-TestChampions.settings = profiles(MACHINES, max_examples=max(1, EXAMPLES // 4), stateful_step_count=10)
+TestChampions = tried(Champions, few=3, steps=10)

@@ -13,7 +13,7 @@ from benchmarks.crash_points import Died, crash_points
 from deltalake import DeltaTable
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.library.simulation.examples import MACHINES
+from tests.library.simulation.examples import tried
 
 from modelmill.tables.commits import committed_version, write_rows
 from modelmill.tables.row_replacement import replace_rows
@@ -135,5 +135,4 @@ class Tables(RuleBasedStateMachine):
             assert Rows(found["id"].to_pylist()) == self.versions[version], version
 
 
-TestTables = Tables.TestCase
-TestTables.settings = MACHINES
+TestTables = tried(Tables, few=12)
