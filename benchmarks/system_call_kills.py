@@ -137,27 +137,37 @@ def kind_of(line: str) -> str:
     return f"{found[2]}, {about}"
 
 
-def kills(world: World, tracer: Tracer, component: str, calls: list[Call], expected: End) -> Iterator[Kill]:
-    """Kill a component in each of some calls, and try it again.
+def kills(world: World, tracer: Tracer, component: str, count: int, source: random.Random) -> Iterator[Kill]:
+    """Kill a component in calls that are drawn, and try it again.
 
     :param world: the deployment.
     :param tracer: runs it.
     :param component: its name.
-    :param calls: in which it is killed.
-    :param expected: how things stand without a kill.
+    :param count: kills at most: a step may have fewer calls than the one that was not killed.
+    :param source: draws the calls.
     :yield: what came of each.
     """
-    for number, call in enumerate(calls):
-        request = world.request(component, f"killed-{number}")
-        try:
-            if tracer.run(request, call) is not None:
-                continue  # it had fewer calls than the first one: no kill
-            place = tracer.place(call)
+    request = world.request(component, "traced")
+    lived = tracer.run(request)
+    if lived is None:
+        raise RuntimeError(f"somebody else has killed {component}")
+    expected = end_of(world, request, dict(lived.outputs))
+    for number, call in enumerate(drawn(tracer.calls(), count, source)):
+        if kill := _kill(world, tracer, world.request(component, f"killed-{number}"), (call, expected)):
+            yield kill
+
+
+def _kill(world: World, tracer: Tracer, request: StepRequest, case: tuple[Call, End]) -> Kill | None:
+    call, expected = case
+    try:
+        if tracer.run(request, call) is not None:
+            return None
+        with mock.patch.object(tempfile, "tempdir", str(tracer.scratch)):
             found = end_of(world, request, dict(run_step(request, world.settings).outputs))
-            problem = "" if found == expected else f"{found}, expected {expected}"
-        except Exception as error:
-            place, problem = tracer.place(call), f"{type(error).__name__}: {error}"
-        yield Kill(place, problem or _left(tracer.scratch))
+        problem = "" if found == expected else f"{found}, expected {expected}"
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    return Kill(tracer.place(call), problem or _left(tracer.scratch))
 
 
 def _left(scratch: Path) -> str:
@@ -180,14 +190,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, deployment(Path(name)) as world:
         tracer = Tracer(Path(name))
         for component in options.components:
-            request = world.request(component, "traced")
-            lived = tracer.run(request)
-            if lived is None:
-                sys.exit(f"{component} was killed by somebody else")
-            expected = end_of(world, request, dict(lived.outputs))
-            calls = drawn(tracer.calls(), options.kills, source)
-            with mock.patch.object(tempfile, "tempdir", str(tracer.scratch)):
-                found = list(kills(world, tracer, component, calls, expected))
+            found = list(kills(world, tracer, component, options.kills, source))
             _print_row(component, found)
             results += found
     for kind, count in Counter(kind_of(one.place) for one in results).most_common():
