@@ -86,7 +86,7 @@ class Tracer:
     def run(self, request: StepRequest, at: Call | None = None) -> StepResult | None:
         """Run a step; return its result, or None if it was killed."""
         inject = f"-e inject={at.name}:signal=KILL:when={at.number}" if at else ""
-        given = {"KILL_AT": inject, "TMPDIR": str(self.scratch), "OMP_NUM_THREADS": "1"}
+        given = {"KILL_AT": inject, "TMPDIR": str(self.scratch)}
         self.log.unlink(missing_ok=True)
         try:
             return StepProcess(request, python=str(self.script), environment=given).run(lambda _line: None)
