@@ -253,7 +253,7 @@ def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
         return None
     try:
         return [json.loads(line) for line in content.splitlines() if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TableError(
             f"a commit file must be lines of JSON ({error})",
             got=f"{place}/{_commit_file(version)}",

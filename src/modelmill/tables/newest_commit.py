@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelmill.tables.protocol import check_depth
+from modelmill.tables.log_files import check_log_files
 from modelmill.tables.storage import check_place, is_local, table_files, table_location
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _opened(place: str, files: FileSystem) -> Commit | None:
     if is_local(place):
         if not (Path(place) / "_delta_log").is_dir():
             return None
-        check_depth(place)
+        check_log_files(place)
     try:
         version = DeltaTable(place).version()
     except TableNotFoundError:

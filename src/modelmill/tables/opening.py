@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, TransientError
+from modelmill.tables.log_files import check_log_files
 from modelmill.tables.protocol import (
-    check_depth,
     check_features,
     check_log,
     refused_by_reader,
@@ -43,7 +43,7 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     from deltalake.exceptions import DeltaError
 
     if is_local(place):
-        check_depth(place)
+        check_log_files(place, version=version)
     try:
         table = DeltaTable(place, version=version)
     except (DeltaError, OSError, ValueError) as error:

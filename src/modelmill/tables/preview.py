@@ -13,7 +13,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables.files import ActiveFile, active_files
 from modelmill.tables.opening import open_table
-from modelmill.tables.reading import check_columns, read_batches, read_head
+from modelmill.tables.reading import check_columns, read_batches, read_head, readable
 from modelmill.tables.storage import is_local, table_location
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def preview(
     """
     table = open_table(uri, version=version)
     ref = TableRef(uri=table_location(uri), version=table.version())
-    files = active_files(table, ref.uri)
+    with readable(ref):
+        files = active_files(table, ref.uri)
     names = [field.name for field in table.schema().fields]
     wanted = list(dict.fromkeys(labels))
     check_columns(names, wanted, place=ref.uri)

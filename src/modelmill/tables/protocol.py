@@ -9,11 +9,11 @@ constraints, row tracking, clustering, change data feed, …) do not change what
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.errors import TableError
-from modelmill.tables.storage import table_files
+from modelmill.tables.log_files import check_deletion_vectors
+from modelmill.tables.storage import is_local, table_files, table_location
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -55,13 +55,16 @@ def needs_scan(table: DeltaTable) -> bool:
 
     :param table: the table.
     :return: False also where deletion vectors are allowed and no file has one, as is common.
-    :raises TableError: if a deletion vector cannot be read.
+    :raises TableError: if a deletion vector cannot be read, or lies outside the table.
     """
     from deltalake.exceptions import DeltaError
 
     used = reader_features(table) & SCAN_FEATURES
     if used != {"deletionVectors"}:
         return bool(used)
+    place = table_location(table.table_uri)
+    if is_local(place):
+        check_deletion_vectors(place, version=table.version())
     try:
         return any(batch.num_rows for batch in table.deletion_vectors())
     except (DeltaError, OSError) as error:
@@ -115,59 +118,6 @@ def check_log(table: DeltaTable, place: str) -> None:
                 got=f"{name}, {size} bytes",
                 remedy=f"restore the file, or read version {max(version - 1, 0)}",
             )
-
-
-_MOST_DEEP = 200
-_DEEP_BRACKETS = re.compile(rb"[\[{\]}]")
-
-
-def check_depth(place: str) -> None:
-    """Refuse a log on this machine with JSON so deep that delta-rs, which recurses, would end the process.
-
-    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
-    :raises TableError: naming the file.
-    """
-    log = Path(place, "_delta_log")
-    try:
-        names = [path.name for path in log.iterdir()]
-    except OSError:
-        return  # opening the table says what is wrong with it
-    # A log may have thousands of commits: only those behind the last checkpoint are looked at.
-    checkpoints = [name[:20] for name in names if ".checkpoint" in name and name[:20].isdecimal()]
-    since = max(checkpoints, default="")
-    commits = sorted(name for name in names if name.endswith(".json") and name >= since)
-    for path in (log / name for name in [*commits, "_last_checkpoint"]):
-        try:
-            status = path.stat()
-            seen = (str(path), status.st_size, status.st_mtime_ns)
-            if seen in _shallow:
-                continue
-            deep = _is_deep(path.read_bytes())
-        except OSError:
-            continue  # opening the table says what is wrong with it
-        if deep:
-            raise TableError(
-                f"a commit's JSON must not be nested more than {_MOST_DEEP} deep ({place})",
-                got=path.name,
-                remedy="restore the file from a copy",
-            )
-        _shallow.add(seen)
-
-
-_shallow: set[tuple[str, int, int]] = set()
-"""Path, size and time of the log files that this process has looked at."""
-
-
-def _is_deep(content: bytes) -> bool:
-    """Return whether brackets are nested too deep, also within strings: statistics are JSON within JSON."""
-    for line in content.splitlines():
-        if line.count(b"[") + line.count(b"{") > _MOST_DEEP:
-            depth = 0
-            for bracket in _DEEP_BRACKETS.findall(line):
-                depth += 1 if bracket in b"[{" else -1
-                if depth > _MOST_DEEP:
-                    return True
-    return False
 
 
 def _is_blank(place: str, name: str) -> bool:

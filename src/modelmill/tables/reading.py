@@ -114,7 +114,7 @@ def _pieces(
             yield from batches
     else:
         fields = pa.schema(table.schema().to_arrow())
-        with _readable(ref):
+        with readable(ref):
             schema = pa.schema([fields.field(name) for name in columns])
             yield from _plain_batches(ref, files, schema, batch_rows)
 
@@ -148,7 +148,7 @@ def checked_files(
     :raises TableError: if one is missing or damaged.
     """
     place = table_location(ref.uri)
-    with _readable(ref):
+    with readable(ref):
         files = active_files(table, place)
         named = check_digests(table, place, files, shown=str(ref), memory=memory)
         others = [file.path for file in files if file.path not in named]
@@ -184,7 +184,7 @@ def read_batches(
     :raises TableError: if a file cannot be read.
     """
     names = list(columns) if columns is not None else [field.name for field in table.schema().fields]
-    with _readable(ref):
+    with readable(ref):
         if needs_scan(table):
             yield _scan(table, names)
         else:
@@ -212,7 +212,8 @@ def read_head(
     """
     import pyarrow as pa
 
-    fields = pa.schema(table.schema().to_arrow())
+    with readable(ref):
+        fields = pa.schema(table.schema().to_arrow())
     schema = pa.schema([fields.field(name) for name in columns]) if columns is not None else fields
     taken: list[pa.RecordBatch] = []
     left = rows
@@ -236,7 +237,7 @@ def _head_batches(
             yield from batches
         return
     for file in files:
-        with _readable(ref):
+        with readable(ref):
             is_whole = set(schema.names) <= set(_columns_in(ref, file))
             if is_whole:
                 yield from _plain_batches(ref, [file], schema, batch_rows)
@@ -253,7 +254,14 @@ def _columns_in(ref: TableRef | DatasetRef, file: ActiveFile) -> list[str]:
 
 
 @contextlib.contextmanager
-def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
+def readable(ref: TableRef | DatasetRef) -> Iterator[None]:
+    """Turn what readers raise into errors that name the table.
+
+    :param ref: the table.
+    :yields: nothing.
+    :raises TableError: if a file or the schema cannot be read.
+    :raises TransientError: if the table's store does not answer.
+    """
     import pyarrow as pa
     from deltalake.exceptions import DeltaError
 
