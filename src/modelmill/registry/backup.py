@@ -248,7 +248,7 @@ def restore_backup(of: str, *, places: Mapping[str, str], settings: Settings, sa
     source = Folder(of)
     targets = {**places, "deployments": settings.deployments, _LEDGER: settings.ledger}
     new = _new_files(manifest, targets)
-    registry = StoredRegistry.model_validate_json(b"".join(source.read(_REGISTRY)))
+    registry = _read_registry(source)
     client = tracking_client(settings.tracking_uri)
     wrong = conflicts(client, registry)
     if wrong:
@@ -264,6 +264,18 @@ def restore_backup(of: str, *, places: Mapping[str, str], settings: Settings, sa
     for name in _LAST:
         _write_place(name, new.get(name, []), source, targets[name], say)
     return manifest
+
+
+def _read_registry(source: Folder) -> StoredRegistry:
+    """Return the registry of a backup; ConfigError if it is not one that :func:`write_backup` writes."""
+    try:
+        return StoredRegistry.model_validate_json(b"".join(source.read(_REGISTRY)))
+    except (OSError, ValidationError) as error:
+        raise ConfigError(
+            f"a backup's {_REGISTRY} must be as modelmill backup has written it ({type(error).__name__})",
+            got=source.url,
+            remedy="take another copy of the backup",
+        ) from error
 
 
 def _new_files(manifest: Manifest, targets: Mapping[str, str]) -> dict[str, list[str]]:

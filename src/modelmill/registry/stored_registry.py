@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from modelmill.errors import TransientError
+from pydantic import StringConstraints
+
+from modelmill.errors import ConfigError, TransientError
 from modelmill.options import Record
 from modelmill.registry.bundles import TAG_DIGEST, TAG_PACKAGE, upload
 from modelmill.registry.packaging import APART, BUNDLE_PATH, name_model, package_digest
@@ -30,15 +32,19 @@ _ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 _DESCRIPTION = "MLmodel"
 
 
+ModelId = Annotated[str, StringConstraints(pattern=r"^m-[0-9a-f]{32}$")]
+"""MLflow's id of a logged model. It names a folder: another text could name one outside the backup."""
+
+
 class StoredModel(Record):
     """A logged model whose files are in the backup, in a folder named after its id."""
 
-    model_id: str
+    model_id: ModelId
     name: str
     model_type: str
     tags: dict[str, str]
     params: dict[str, str]
-    needs: tuple[str, ...]
+    needs: tuple[ModelId, ...]
     """Ids of other models that its files name, such as the trunk of a head: they are stored too."""
 
 
@@ -49,7 +55,7 @@ class StoredVersion(Record):
     description: str
     tags: dict[str, str]
     source: str
-    model_id: str
+    model_id: ModelId | Literal[""]
     """Of the logged model; empty if its files are not in the backup."""
 
 
@@ -70,8 +76,15 @@ class StoredRegistry(Record):
     models: tuple[StoredModel, ...]
 
     def model(self, model_id: str) -> StoredModel:
-        """Return a stored model by its id."""
-        return next(model for model in self.models if model.model_id == model_id)
+        """Return a stored model by its id; ConfigError if the backup has none."""
+        found = next((model for model in self.models if model.model_id == model_id), None)
+        if found is None:
+            raise ConfigError(
+                "a backup has the models that its registry names",
+                got=model_id,
+                remedy="take another copy of the backup",
+            )
+        return found
 
 
 def save_registry(

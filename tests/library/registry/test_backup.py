@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -253,3 +254,30 @@ def test_a_damaged_backup_is_refused(
     said = "a backup has a manifest" if damage == "unfinished" else "1 missing or changed, such as rules/"
     with pytest.raises(ConfigError, match=said):
         read_manifest(str(folder))
+
+
+@pytest.mark.parametrize("named", ["{outside}", "../outside", "m-{zeros}/../../outside", "nobody"])
+def test_a_registry_that_names_folders_elsewhere_is_refused_and_they_stay(
+    named: str, settings: Settings, tmp_path: Path
+) -> None:
+    outside, backup = tmp_path / "outside", tmp_path / "backup"
+    outside.mkdir()
+    (outside / "MLmodel").write_text("flavors: {}\n")
+    write_backup(str(backup), places={}, settings=settings)
+    model_id = named.format(outside=outside, zeros="0" * 32)
+    model = {"model_id": model_id, "name": "m", "model_type": "", "tags": {}, "params": {}, "needs": []}
+    version = {"version": 1, "description": "", "tags": {}, "source": "", "model_id": model_id}
+    if named == "nobody":
+        version["model_id"] = f"m-{'0' * 32}"
+    name = {"name": "topics", "description": "", "tags": {}, "aliases": {}, "versions": [version]}
+    models = [] if named == "nobody" else [model]
+    content = json.dumps({"names": [name], "models": models}).encode()
+    (backup / "registry.json").write_bytes(content)
+    manifest = json.loads((backup / "manifest.json").read_text())
+    (file,) = (file for file in manifest["files"] if file["path"] == "registry.json")
+    file |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (backup / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"as modelmill backup has written|that its registry names"):
+        restore_backup(str(backup), places={}, settings=settings)
+    assert [path.name for path in outside.iterdir()] == ["MLmodel"]
+    assert (outside / "MLmodel").read_text() == "flavors: {}\n"
