@@ -18,6 +18,9 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from modelmill.errors import ConfigError, InputError
@@ -115,6 +118,25 @@ class _Protocol(H11Protocol):
         self._waiting = self.loop.call_later(self._limits.header_seconds, self.transport.close)
 
 
+class _OneLength:
+    """Refuses a request with two lengths: a proxy that goes by the other one takes its end for a request.
+
+    :param app: answers all others.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it and end the connection."""
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            detail = "a request has Content-Length or Transfer-Encoding, not both"
+            await JSONResponse({"detail": detail}, 400, _CLOSE)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class _Server(uvicorn.Server):
     """Says that it leaves before it does: a port that is closed at once resets connections on their way."""
 
@@ -147,6 +169,7 @@ def create_app(service: Service) -> FastAPI:
 
     # The pages that FastAPI makes of the OpenAPI document load scripts from elsewhere.
     app = FastAPI(title="modelmill", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(_OneLength)
     _add_answers(app, service)
     _add_states(app, service)
     return app
@@ -211,6 +234,8 @@ async def _asked(service: Service, request: Request, kind: type[RequestT]) -> Re
             body = await _body(request, config.body_bytes)
     except TimeoutError as error:
         raise HTTPException(408, f"a body arrives in {config.body_seconds:g} s", _CLOSE) from error
+    except ClientDisconnect as error:  # it has left, or sent what is no chunk
+        raise HTTPException(400, "the body must arrive whole", _CLOSE) from error
     asked = _parsed(body, kind)
     most = min(config.request_rows, config.queue_rows)  # more would never be taken
     if len(asked.rows) > most:

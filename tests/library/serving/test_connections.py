@@ -102,3 +102,36 @@ def test_idle_connections_lock_nobody_out(served_at: Callable[..., Any]) -> None
         for connection in busy:
             connection.close()
         assert alive(port)
+
+
+def test_a_request_with_two_lengths_is_refused_with_what_follows_it(served_at: Callable[..., Any]) -> None:
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+    with served_at() as port:
+        for path in (b"/v1/predict", b"/healthz"):
+            head = HEAD.replace(b"/v1/predict", path)
+            if path == b"/healthz":
+                head = head.replace(b"POST", b"GET")
+            lengths = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            answer = received(opened(port, head + lengths + smuggled))
+            assert answer.count(b"HTTP/1.1 ") == 1
+            assert b"400 Bad Request" in answer
+            assert b"modelmill_requests_total" not in answer
+        assert alive(port)
+
+
+def test_a_body_that_ends_early_is_no_error_of_the_service(
+    served_at: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with served_at() as port:
+        opened(port, HEAD + b"Content-Length: 9\r\n\r\n{").close()
+        received(opened(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        deadline = time.monotonic() + 10
+        figures = ""
+        while 'requests_total{status="400"} 2.0' not in figures and time.monotonic() < deadline:
+            connection.request("GET", "/metrics")
+            figures = connection.getresponse().read().decode()
+        connection.close()
+    assert 'requests_total{status="400"} 2.0' in figures
+    assert 'status="500"' not in figures
+    assert "Traceback" not in caplog.text
