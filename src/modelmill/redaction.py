@@ -19,7 +19,9 @@ _CALLED = (
     r"|(?:api|access|account|secret|private|shared|signing|fernet|storage|llm)[_.-]?(?:access[_.-]?)?key"
     r"|connection[_.-]?string)"
 )
-_NAMED_SECRET = re.compile(rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_|^pgpassword$", re.IGNORECASE
+)
 _HARMLESS_NAME = re.compile(r"signing_key$|^(?:old)?pwd$", re.IGNORECASE)
 """``MODELMILL_SIGNING_KEY`` is the path of a file, ``PWD`` the shell's folder."""
 _ENDS_IN_SECRET = re.compile(rf"(?:{_CALLED}|[?&](?:x-(?:amz|goog)-)?sig(?:nature)?)$")
@@ -32,7 +34,8 @@ _CONTAINER = re.compile(r"(?:abfss?|wasbs?)$")
 """Schemes of Azure, where a container's name stands before the ``@``."""
 _SEPARATOR = re.compile(r"[=:]")
 _VALUE = re.compile(
-    r"\s?((?:(?:bearer|basic)\s)?(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s,;&'\"(){}\[\]]+))", re.IGNORECASE
+    r"\s{0,20}((?:(?:bearer|basic|token|apikey)\s)?(?:\\*\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s,;&'\"(){}\[\]]+))",
+    re.IGNORECASE,
 )
 _LONGEST_NAME = 40
 _SHORTEST = 8
@@ -101,7 +104,7 @@ def _without_named(text: str) -> str:
     pieces, done = list[str](), 0
     for separator in _SEPARATOR.finditer(text):
         at = separator.start()
-        name = text[max(at - _LONGEST_NAME, 0) : at].rstrip("\"' ").lower()
+        name = text[max(at - _LONGEST_NAME, 0) : at].rstrip("\"' \\").lower()
         if at < done or not name.endswith(_LAST_WORDS) or not _ENDS_IN_SECRET.search(name):
             continue
         value = _VALUE.match(text, separator.end())

@@ -34,6 +34,10 @@ CANARY = "canary-7f3a9"
         f"https://store.example/f?sv=1&sig={CANARY}&se=2",
         f"AccountName=me;AccountKey={CANARY};Suffix=x",
         f"https://bucket.example/x?X-Amz-Date=1&X-Amz-Signature={CANARY}",
+        f"Authorization: Token {CANARY}",
+        f"password  =  {CANARY}",
+        f"password:\n    {CANARY}",
+        f'{{\\"password\\": \\"{CANARY}\\"}}',
         f"a text that was cut off in the middle: {{'token': '{CANARY}",
     ],
 )
@@ -63,13 +67,21 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "MODELMILL_LLM_KEY": "five-secret",
         "MODELMILL_SIGNING_KEY": "/keys/model.pem",
         "AWS_ACCESS_KEY_ID": "an-id-is-none",
+        "PGPASSWORD": "six-secret",
         "DB_PASSWORD": "short",
         "HOME": "/home/bob",
         "PWD": "/home/bob/work",
         "OLDPWD": "/home/bob/before",
     }
     found = secret_values(variables)
-    assert set(found) == {"one-secret", "two-secret", "three-secret", "aws://four-secret", "five-secret"}
+    assert set(found) == {
+        "one-secret",
+        "two-secret",
+        "three-secret",
+        "aws://four-secret",
+        "five-secret",
+        "six-secret",
+    }
     assert redacted("got 'one-secret' or two-secret", secrets=found) == "got '***' or ***"
     assert not is_secret_name("max_tokens")
     assert is_secret_name("options.password")
