@@ -140,7 +140,7 @@ def _parts(folder: Path) -> set[str]:
             got=str(index),
             remedy="download the model again",
         ) from error
-    outside = sorted(str(name) for name in names if not isinstance(name, str) or "/" in name or "\\" in name)
+    outside = sorted(str(name) for name in names if not isinstance(name, str) or set(name) & set("/\\\0"))
     if outside:
         raise ModelError(
             "a model's files lie in its folder", got=outside[0], remedy="take a model without such parts"

@@ -207,8 +207,9 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path, name:
         assert str(folder / name) in said
 
 
-def test_a_part_outside_of_the_folder_is_refused(folder: Path) -> None:
-    index = {"weight_map": {"a": "../model.safetensors"}}
+@pytest.mark.parametrize("part", ["../model.safetensors", "model\0.safetensors"])
+def test_a_part_outside_of_the_folder_is_refused(folder: Path, part: str) -> None:
+    index = {"weight_map": {"a": part}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "lie in its folder" in refusal(folder)
 
