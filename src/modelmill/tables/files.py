@@ -181,9 +181,9 @@ def check_digests(
 def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:
     """Return the digests of active files, from the newest commit backwards."""
     missing, digests, foreign = set(active), dict[str, str](), 0
-    version = newest = table.version()
-    # A commit that lost a file leaves nothing missing, so commits before the last digest are checked too.
-    while (missing or digests or version == newest) and version >= 0 and foreign < _FOREIGN_COMMITS:
+    version = table.version()
+    # A commit that lost a file leaves nothing missing, so those before the last file's are checked too.
+    while version >= 0 and foreign < _FOREIGN_COMMITS:
         actions = commit_actions(place, version)
         if actions is None:
             break  # cleaned up
@@ -199,7 +199,7 @@ def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) 
             _check_commit(set(named), added, version, shown)
             digests |= {path: named[path] for path in added & missing}
         missing -= added
-        if named is not None and _replaces_everything(info):
+        if _replaces_everything(info) and (named is not None or not missing):
             _check_commit(set(), missing, version, shown)
             break
         version -= 1

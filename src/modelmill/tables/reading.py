@@ -20,7 +20,7 @@ from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import (
     needs_scan,
 )
-from modelmill.tables.storage import one_line, table_files, table_location, unreachable
+from modelmill.tables.storage import is_local, one_line, table_files, table_location, unreachable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,7 +189,29 @@ def read_batches(
             yield _scan(table, names)
         else:
             dataset = _file_dataset(table, table_location(ref.uri), files)
+            if is_local(table_location(ref.uri)):  # a store would be asked for file after file
+                _check_names(table, dataset, names, ref)
             yield dataset.scanner(columns=names).to_reader()
+
+
+def _check_names(
+    table: DeltaTable, dataset: ds.Dataset, columns: Sequence[str], ref: TableRef | DatasetRef
+) -> None:
+    """Refuse a column that no file has while files have unknown ones: a name in the log was damaged.
+
+    A column that was added later may be missing, too, but leaves none behind. Files may have columns for row
+    tracking, which the table's configuration names.
+    """
+    metadata = table.metadata()
+    known = {*(field.name for field in table.schema().fields), *metadata.configuration.values()}
+    found = set().union(*(piece.physical_schema.names for piece in dataset.get_fragments()))
+    missing, unknown = set(columns) - found - set(metadata.partition_columns), found - known
+    if missing and unknown:
+        raise TableError(
+            f"the columns of the files must be in the table's schema ({ref})",
+            got=f"{', '.join(sorted(missing))} instead of {', '.join(sorted(unknown))}",
+            remedy="restore the table's log from a copy, or write the table again",
+        )
 
 
 def read_head(

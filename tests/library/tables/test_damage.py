@@ -309,3 +309,24 @@ def test_a_table_that_was_written_anew_is_another_one(
     log.write_text(log.read_text().replace(new.name, names[0]))
     new.rename(table / names[0])
     assert read(table).equals(rows)
+
+
+def test_a_column_that_another_name_in_the_log_would_make_null_is_refused(dataset: Path) -> None:
+    log = commit(dataset, 0)
+    log.write_text(log.read_text().replace('\\"name\\":\\"text\\"', '\\"name\\":\\"tezt\\"'))
+    assert "tezt instead of text" in refusal(dataset)
+    assert read_arrow(resolve_table(str(dataset)), columns=["n"]).num_rows == 300
+
+
+def test_a_column_that_was_added_later_is_null_in_older_files(table: Path) -> None:
+    write_deltalake(
+        str(table), pa.table({"n": [3], "t": ["t3"], "more": [1]}), schema_mode="merge", mode="append"
+    )
+    assert sorted(read(table)["more"].to_pylist(), key=str) == [1, None, None, None]
+
+
+@pytest.mark.parametrize("version", range(3))
+def test_a_commit_of_others_that_was_cut_is_refused_however_old_it_is(table: Path, version: int) -> None:
+    log = commit(table, version)
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"add"' not in line))
+    assert log.name in refusal(table)
