@@ -114,10 +114,12 @@ def main() -> None:
         places = (folder, str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
         given = {_LOG: str(log), "PYTHONPATH": os.pathsep.join(filter(None, places))}
         subprocess.run([sys.executable, "-m", *options.command], env=os.environ | given, check=False)
-        _report([json.loads(line) for line in log.read_text().splitlines()] if log.exists() else [])
+        lines = log.read_text().splitlines() if log.exists() else []
+    sys.exit(not _report([json.loads(line) for line in lines]))
 
 
-def _report(lines: list[dict[str, Any]]) -> None:
+def _report(lines: list[dict[str, Any]]) -> bool:
+    """Print what was asked; return whether anything was, and nothing new came of it."""
     from modelmill.pipeline.catalogue import catalogue
 
     asked, quiet = Counter[str](), Counter[str]()
@@ -131,7 +133,9 @@ def _report(lines: list[dict[str, Any]]) -> None:
     print("| --- | --- | --- |")
     for name in sorted(asked):
         print(f"| {name} | {asked[name]} | {quiet[name]} |")
-    print("not run by these tests:", ", ".join(sorted(set(catalogue()) - set(asked))) or "none")
+    print("not run by this:", ", ".join(sorted(set(catalogue()) - set(asked))) or "none")
+    print(f"{quiet.total()} of {asked.total()} steps of {len(asked)} components: nothing new")
+    return asked == quiet and bool(asked)
 
 
 if __name__ == "__main__":

@@ -223,7 +223,14 @@ def main() -> None:
         result = race(arguments, scratch)
     for name, value in result.items():
         print(f"{name:26} {value}")
-    wrong = ("lost rows", "rows twice", "rows that do not follow", "backward moves", "errors")
+    wrong = (
+        "lost rows",
+        "rows twice",
+        "rows that do not follow",
+        "backward moves",
+        "looks without a champion",
+        "errors",
+    )
     failed = any(result[name] for name in wrong) or not result["alias is the last row"]
     if failed:
         print(f"see {scratch}")

@@ -6,7 +6,7 @@ people who roll back, move the alias by hand and look with the guard. Each of th
 external effects (:mod:`benchmarks.crash_points`) and is tried again, as Airflow does, or never again. The
 runner, the tables, MLflow (SQLite), the registry and the ledger are the real ones; learning and judging cost
 nothing here, and the clock is virtual. What is known to be right is kept beside them in a few lines:
-:class:`Expected`. ``--first 17 --seeds 1`` plays a seed again.
+:class:`Expected`. ``--first 17 --seeds 1`` plays a seed again; ``--processes 2`` uses two cores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import io
 import itertools
+import multiprocessing
 import os
 import random
 import sqlite3
@@ -24,6 +25,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +55,8 @@ from modelmill.steps.ports import GateOutputs, ModelOutputs, TableOutputs
 from modelmill.tables.commits import write_rows
 
 MODEL = "topics"
+_PIECE = 100
+"""Seeds that a process plays."""
 _DEATHS = 4
 """Deaths of one step in a night, at most."""
 
@@ -450,24 +454,41 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--nights", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
+    deaths, wrong, seconds = Counter[str](), 0, 0.0
+    last = options.first + options.seeds
+    pieces = [range(at, min(at + _PIECE, last)) for at in range(options.first, last, _PIECE)]
+    # What MLflow and SQLAlchemy keep of each deployment goes with its process.
+    with ProcessPoolExecutor(
+        options.processes, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        for piece in pool.map(_play_piece, pieces, itertools.repeat(options.nights)):
+            deaths, wrong, seconds = deaths + piece[0], wrong + piece[1], seconds + piece[2]
+    print(f"{deaths.total()} deaths at")
+    for name, count in deaths.most_common():
+        print(f"  {count:6}  {name}")
+    print(
+        f"{options.seeds} seeds with {options.nights} nights each: {wrong} wrong, {deaths.total()} deaths, "
+        f"{seconds / options.seeds:.2f} CPU s a seed"
+    )
+    sys.exit(wrong > 0)
+
+
+def _play_piece(seeds: range, nights: int) -> tuple[Counter[str], int, float]:
+    """Play some seeds; return where processes died, how many seeds went wrong, and the CPU seconds."""
     began, deaths, wrong = time.process_time(), Counter[str](), 0
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "mlflow.db"
         make_tracking_database(template)
         play(template, 0, 1)  # what a process does once would change where the first seed dies
-        for seed in range(options.first, options.first + options.seeds):
-            world, error = play(template, seed, options.nights)
+        for seed in seeds:
+            world, error = play(template, seed, nights)
             deaths += world.deaths
             if error:
                 wrong += 1
                 print(f"seed {seed}: {error}", *world.log[-40:], sep="\n", flush=True)
-    seconds = (time.process_time() - began) / options.seeds
-    print(f"{options.seeds} seeds of {options.nights} nights: {wrong} wrong, {deaths.total()} deaths at")
-    for name, count in deaths.most_common():
-        print(f"  {count:6}  {name}")
-    print(f"{seconds:.2f} CPU s a seed")
-    sys.exit(wrong > 0)
+    return deaths, wrong, time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -66,12 +67,15 @@ def main() -> None:
         tables["measured"] = TableRef(
             uri=str(place / "made"), version=in_child(lambda: version(place / "made"))
         )
-        for job in options.jobs:
+        wrong = sum(
             tried(job, lambda to, job=job: JOBS[job](tables, to), place / job, options.kills, source)
+            for job in options.jobs
+        )
+    sys.exit(wrong > 0)
 
 
-def tried(job: str, ask: Ask, place: Path, kills: int, source: random.Random) -> None:
-    """Kill a job, and compare its tables with those of a run that was not killed."""
+def tried(job: str, ask: Ask, place: Path, kills: int, source: random.Random) -> int:
+    """Kill a job, and compare its tables with those of a run that was not killed; return how many differ."""
     whole = ask(place / "whole")
     began = time.monotonic()
     in_child(lambda: run_job(whole))
@@ -88,6 +92,7 @@ def tried(job: str, ask: Ask, place: Path, kills: int, source: random.Random) ->
         if found != expected:
             print(f"    kill {number}: {found} instead of {expected}")
     print(f"| `{job}` | {kills} | {same} | {early} | {partly} | {left} |", flush=True)
+    return kills - same
 
 
 def killed(request: Any, after: float) -> bool:
