@@ -67,10 +67,9 @@ def main() -> None:
         tables["measured"] = TableRef(
             uri=str(place / "made"), version=in_child(lambda: version(place / "made"))
         )
-        wrong = sum(
-            tried(job, lambda to, job=job: JOBS[job](tables, to), place / job, options.kills, source)
-            for job in options.jobs
-        )
+        wrong = 0
+        for job in options.jobs:
+            wrong += tried(job, lambda to, job=job: JOBS[job](tables, to), place / job, options.kills, source)
     sys.exit(wrong > 0)
 
 
