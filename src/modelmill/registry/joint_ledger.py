@@ -21,6 +21,7 @@ from modelmill.registry.ledger_table import (
     LedgerRow,
     as_table,
     champion_counter,
+    counter,
     damaged,
     files_of,
     following,
@@ -114,7 +115,7 @@ def append_together(
 
     def propose(table: DeltaTable | None) -> Proposal | None:
         written.clear()
-        if table is not None and table.transaction_version(step_key) is not None:
+        if table is not None and counter(table, step_key) is not None:
             return None
         newest, settled = _counters(table)
         heads = heads_of(table, models)
@@ -165,7 +166,7 @@ def settle_together(settings: Settings, move: JointMove, models: Sequence[str]) 
 def move_of_step(settings: Settings, step_key: str) -> JointMove | None:
     """Return the joint move that a step has made; None if it has made none."""
     table = _ledger(settings)
-    number = None if table is None else table.transaction_version(step_key)
+    number = None if table is None else counter(table, step_key)
     return None if table is None or number is None else _move(table, number)
 
 
@@ -205,8 +206,8 @@ def _counters(table: DeltaTable | None) -> tuple[int, int]:
     """Return the numbers of the newest joint move, and of the newest that is settled."""
     if table is None:
         return 0, 0
-    newest = table.transaction_version(_JOINT) or 0
-    return newest, table.transaction_version(_JOINT_SETTLED) or 0
+    newest = counter(table, _JOINT) or 0
+    return newest, counter(table, _JOINT_SETTLED) or 0
 
 
 def _waiting(table: DeltaTable | None, move: JointMove) -> dict[str, LedgerRow]:
@@ -216,7 +217,7 @@ def _waiting(table: DeltaTable | None, move: JointMove) -> dict[str, LedgerRow]:
     return {
         name: row
         for name, row in move.moving.items()
-        if (table.transaction_version(settled_counter(name)) or 0) < row.number
+        if (counter(table, settled_counter(name)) or 0) < row.number
     }
 
 

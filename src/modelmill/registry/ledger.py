@@ -26,6 +26,7 @@ from modelmill.registry.ledger_table import (
     as_table,
     champion_counter,
     check_chain,
+    counter,
     current_user,
     files_of,
     following,
@@ -109,7 +110,7 @@ def append(
     def propose(table: DeltaTable | None) -> Proposal | None:
         nonlocal is_taken
         written.clear()
-        is_taken = table is not None and table.transaction_version(step_key) is not None
+        is_taken = table is not None and counter(table, step_key) is not None
         if is_taken:
             return None
         found = head_of(table, model)
@@ -175,8 +176,8 @@ def entries(settings: Settings, *, model: str | None = None) -> list[LedgerRow]:
     for row in sorted(rows, key=lambda row: row.number):
         by_model.setdefault(row.model, []).append(row)
     kept = {name: found for name, found in by_model.items() if model in (None, name)}
-    for name, found in kept.items():
-        check_chain(found, table.transaction_version(champion_counter(name)), name)
+    for name in kept if model is None else (model,):
+        check_chain(kept.get(name, []), table, name)
     return sorted((row for found in kept.values() for row in found), key=lambda row: (row.time, row.number))
 
 
@@ -190,6 +191,6 @@ def find(settings: Settings, model: str, step_key: str) -> LedgerRow | None:
     """
     if not table_exists(settings.ledger):
         return None
-    if open_table(settings.ledger).transaction_version(step_key) is None:
+    if counter(open_table(settings.ledger), step_key) is None:
         return None
     return next((row for row in entries(settings, model=model) if row.step_key == step_key), None)

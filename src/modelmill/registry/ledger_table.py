@@ -20,7 +20,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.options import Record
-from modelmill.tables.files import ActiveFile, logged_files, path_within
+from modelmill.tables.files import ActiveFile, check_newest_commit, logged_files, path_within
 from modelmill.tables.reading import read_batches
 from modelmill.tables.storage import table_location
 
@@ -107,6 +107,31 @@ def settled_counter(model: str) -> str:
     return f"settled/{model}"
 
 
+def counter(table: DeltaTable, transaction: str) -> int | None:
+    """Return the value of an application transaction of the ledger.
+
+    :param table: the ledger.
+    :param transaction: such as :func:`champion_counter` names it.
+    :return: the value; None if no commit has it.
+    :raises TableError: if the log cannot say, because it was damaged.
+    """
+    from deltalake.exceptions import DeltaError
+
+    try:
+        found: int | None = table.transaction_version(transaction)
+    except DeltaError as error:
+        raise _damaged_log(table, " ".join(str(error).split())[:200]) from error
+    return found
+
+
+def _damaged_log(table: DeltaTable, what: str) -> TableError:
+    return TableError(
+        f"the ledger's log must be as it was written ({table_location(table.table_uri)})",
+        got=what,
+        remedy="restore the ledger's table from a copy",
+    )
+
+
 def head_of(table: DeltaTable | None, model: str) -> Head:
     """Return the end of a model's rows at a version of the ledger.
 
@@ -128,7 +153,7 @@ def heads_of(table: DeltaTable | None, models: Sequence[str]) -> dict[str, Head]
     """
     if table is None:
         return {model: Head(last=None, settled=True) for model in models}
-    numbers = {model: table.transaction_version(champion_counter(model)) or 0 for model in models}
+    numbers = {model: counter(table, champion_counter(model)) or 0 for model in models}
     files = files_of(table)
     holding = [
         file
@@ -150,6 +175,7 @@ def _head(
     files: Sequence[tuple[ActiveFile, _Bounds]],
     rows: Mapping[tuple[str, int], LedgerRow],
 ) -> Head:
+    settled = _settled(table, model, number)
     if not number:
         return Head(last=None, settled=True)
     later = [
@@ -165,10 +191,15 @@ def _head(
     last = rows[model, number]
     if last.seal != _seal(last, rows[model, number - 1].seal if number > 1 else ""):
         raise damaged(model, f"row {number} is not as it was written")
-    settled: int = table.transaction_version(settled_counter(model)) or 0
+    return Head(last=last, settled=settled >= number)
+
+
+def _settled(table: DeltaTable, model: str, number: int) -> int:
+    """Return the number of the last row that is settled; TableError if there is no such row."""
+    settled = counter(table, settled_counter(model)) or 0
     if settled > number:
         raise damaged(model, f"row {settled} is settled, after the last one, row {number}")
-    return Head(last=last, settled=settled >= number)
+    return settled
 
 
 def following(entry: Entry, last: LedgerRow | None) -> LedgerRow:
@@ -191,16 +222,18 @@ def _seal(row: LedgerRow, before: str) -> str:
     return hashlib.sha256(json.dumps([before, content], sort_keys=True).encode()).hexdigest()
 
 
-def check_chain(rows: Sequence[LedgerRow], counted: int | None, model: str) -> None:
+def check_chain(rows: Sequence[LedgerRow], table: DeltaTable, model: str) -> None:
     """Check that all rows of a model are there, as they were written.
 
     :param rows: by their numbers, rising.
-    :param counted: how many there are by the log; None for none.
+    :param table: the ledger.
     :param model: name of the model.
     :raises TableError: if not.
     """
-    if [row.number for row in rows] != list(range(1, (counted or 0) + 1)):
-        raise damaged(model, f"{len(rows)} rows instead of {counted or 0}")
+    counted = counter(table, champion_counter(model)) or 0
+    if [row.number for row in rows] != list(range(1, counted + 1)):
+        raise damaged(model, f"{len(rows)} rows instead of {counted}")
+    _settled(table, model, counted)
     before = ""
     for row in rows:
         if row.seal != _seal(row, before):
@@ -222,7 +255,13 @@ _Bounds = tuple[str | None, str | None, int | None, int | None]
 
 
 def files_of(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:
-    """Return the files of the ledger, with what the log says of their rows."""
+    """Return the files of the ledger, with what the log says of their rows.
+
+    :param table: the ledger.
+    :return: its files, with bounds of the models' names and of the numbers.
+    :raises TableError: if the log was damaged: a ledger is made with its first row, and none is removed.
+    """
+    check_newest_commit(table)
     actions = logged_files(table)
     names = ("min.model", "max.model", "min.number", "max.number")
     known = [actions.column(name).to_pylist() if name in actions.column_names else [] for name in names]
@@ -232,6 +271,8 @@ def files_of(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:
         file = ActiveFile(path, row["size_bytes"], row["num_records"], {})
         low, high, first, last = (column[index] if column else None for column in known)
         found.append((file, (low, high, first, last)))
+    if not found:
+        raise _damaged_log(table, "no rows")
     return found
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from modelmill.errors import TableError
 from modelmill.system import digests
-from modelmill.tables.storage import is_local, table_files
+from modelmill.tables.storage import is_local, table_files, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -204,6 +204,18 @@ def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) 
             break
         version -= 1
     return digests
+
+
+def check_newest_commit(table: DeltaTable) -> None:
+    """Make sure that the commit of a table's version has all its lines.
+
+    :param table: the table, as one version.
+    :raises TableError: if lines are missing.
+    """
+    place, version = table_location(table.table_uri), table.version()
+    actions = commit_actions(place, version) or []
+    info = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+    _check_lines(actions, info, version, place)
 
 
 def _check_lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -248,3 +249,35 @@ def test_a_step_does_not_take_the_ledgers_place_before_there_is_one(settings: Se
             append_if(place, lambda _: Proposal(rows, {"t": 1}), schema=rows.schema)
         assert not Path(place).exists()
     assert write(settings, "m", "k") is not None
+
+
+@pytest.mark.parametrize("lost", ["add", "txn", "txn and add"])
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_commit_that_has_lost_lines_is_found(settings: Settings, lost: str, settled: bool) -> None:
+    row = write(settings, "topics", "a")
+    assert row is not None
+    if settled:
+        ledger.settle(settings, row)
+    log = Path(settings.ledger) / "_delta_log" / f"{0:020d}.json"
+    kept = [
+        line
+        for line in log.read_text().splitlines()
+        if next(iter(json.loads(line))) not in lost.split(" and ")
+    ]
+    log.write_text("\n".join(kept))
+    for read in (
+        lambda: ledger.head(settings, "topics"),
+        lambda: ledger.entries(settings),
+        lambda: ledger.entries(settings, model="topics"),
+    ):
+        with pytest.raises(TableError, match="must"):
+            read()
+
+
+def test_a_log_that_cannot_be_counted_is_named(settings: Settings) -> None:
+    write(settings, "topics", "a")
+    log = Path(settings.ledger) / "_delta_log" / f"{0:020d}.json"
+    log.write_text(log.read_text().replace('"appId"', '"apqId"', 1))
+    for read in (lambda: ledger.head(settings, "topics"), lambda: ledger.entries(settings)):
+        with pytest.raises(TableError, match=r"ledger|commit"):
+            read()
