@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -38,6 +40,16 @@ CANARY = "canary-7f3a9"
         f"password  =  {CANARY}",
         f"password:\n    {CANARY}",
         f'{{\\"password\\": \\"{CANARY}\\"}}',
+        f"curl --password {CANARY} https://x",
+        f"modelmill up --api-key '{CANARY}'",
+        f"the header was Bearer {CANARY}9",
+        f"SharedAccessSignature={CANARY}",
+        f"https://store.example/f?sas={CANARY}",
+        f"fs.azure.account.key.lake.dfs.core.windows.net={CANARY}",
+        f"{{'fs.azure.sas.fixed.token.lake': '{CANARY}'}}",
+        f"Cookie: a=1; session={CANARY}",
+        f"{{'password': b'{CANARY}'}}",
+        f"postgresql://bob:slash/{CANARY}@db/x",
         f"a text that was cut off in the middle: {{'token': '{CANARY}",
     ],
 )
@@ -52,6 +64,8 @@ def test_a_secret_in_a_text_is_hidden(text: str) -> None:
         "abfss://lake@account.dfs.core.windows.net/t: 3 rows, max_tokens=32, step_key=abc, mail me@x.org",
         "tokens: 5; key: id; the token must be good; s3://lake/tables@12",
         "models:/topics@champion and runs:/abc/gate/verdict.json",
+        "http://127.0.0.1:5000/#/experiments/3?x=a@b and http://mill:80/t@12, s3://lake/x",
+        "basic authentication, a bearer certificate, --max-tokens 32, --token-file /keys/one, cookies: 3",
     ],
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
@@ -68,6 +82,9 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "MODELMILL_SIGNING_KEY": "/keys/model.pem",
         "AWS_ACCESS_KEY_ID": "an-id-is-none",
         "PGPASSWORD": "six-secret",
+        "DB_PASS": "seven-secret",
+        "SENTRY_DSN": "eight-secret",
+        "SLACK_WEBHOOK_URL": "nine-secret",
         "DB_PASSWORD": "short",
         "HOME": "/home/bob",
         "PWD": "/home/bob/work",
@@ -81,10 +98,20 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "aws://four-secret",
         "five-secret",
         "six-secret",
+        "seven-secret",
+        "eight-secret",
+        "nine-secret",
     }
     assert redacted("got 'one-secret' or two-secret", secrets=found) == "got '***' or ***"
     assert not is_secret_name("max_tokens")
     assert is_secret_name("options.password")
+
+
+def test_a_known_secret_is_hidden_as_urls_and_json_have_it() -> None:
+    secret = 'p@ss "word"/9\u00e9'
+    for shown in (secret, quote(secret, safe=""), quote_plus(secret), json.dumps({"a": secret})):
+        assert "***" in redacted(f"got {shown} here", secrets=(secret,))
+        assert "word" not in redacted(f"got {shown} here", secrets=(secret,))
 
 
 def test_an_error_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
