@@ -214,7 +214,7 @@ def check_newest_commit(table: DeltaTable) -> None:
     """
     place, version = table_location(table.table_uri), table.version()
     actions = commit_actions(place, version) or []
-    info = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     _check_lines(actions, info, version, place)
 
 
