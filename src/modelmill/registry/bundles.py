@@ -367,7 +367,7 @@ def _download(model: ModelRef, scratch: Path) -> Path:
         raise ModelError(
             "MLflow must have the model's files",
             got=model.uri,
-            remedy="restore them from a backup, or delete the run that made it in MLflow: its step runs again then",
+            remedy="restore them from a backup, or delete its run in MLflow: the step runs again then",
         )
     if wanted and package_digest(whole) != wanted:
         raise ModelError(
