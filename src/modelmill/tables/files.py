@@ -231,7 +231,7 @@ def _check_lines(
         if number is not None and found < number:
             raise TableError(
                 f"a commit must have all lines that it was written with ({shown})",
-                got=f"{_commit_file(version)}: {found} of {number} with {kind!r}",
+                got=f"{commit_file(version)}: {found} of {number} with {kind!r}",
                 remedy="restore the commit file from a copy, or write the table again",
             )
 
@@ -245,7 +245,7 @@ def _check_commit(named: set[str], found: set[str], version: int, shown: str) ->
     if named != found:
         raise TableError(
             f"a commit must have the files that it says it has ({shown})",
-            got=f"{_commit_file(version)}: {', '.join(sorted(named ^ found))}",
+            got=f"{commit_file(version)}: {', '.join(sorted(named ^ found))}",
             remedy="restore the commit file from a copy, or build the dataset again",
         )
 
@@ -268,7 +268,7 @@ def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError) as error:
         raise TableError(
             f"a commit file must be lines of JSON ({error})",
-            got=f"{place}/{_commit_file(version)}",
+            got=f"{place}/{commit_file(version)}",
             remedy="restore it from a copy, or read a version before it",
         ) from error
 
@@ -282,14 +282,19 @@ def commit_bytes(place: str, version: int) -> bytes | None:
     """
     try:
         if is_local(place):
-            return Path(place, _commit_file(version)).read_bytes()
-        with table_files(place).open_input_stream(_commit_file(version)) as stream:
+            return Path(place, commit_file(version)).read_bytes()
+        with table_files(place).open_input_stream(commit_file(version)) as stream:
             return bytes(stream.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _commit_file(version: int) -> str:
+def commit_file(version: int) -> str:
+    """Return the path of a commit's file.
+
+    :param version: the commit.
+    :return: relative to the table's directory.
+    """
     return f"_delta_log/{version:020d}.json"
 
 

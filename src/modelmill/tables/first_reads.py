@@ -1,8 +1,9 @@
 """What files of other writers hashed to when they were first read.
 
 Delta's files never change once a commit names them, but only modelmill's own commits say what they hash to.
-So the digest of every other file is remembered when it is first read: a file that reads differently
-afterwards was damaged, or somebody has written over it. Either way the version is not the same any more.
+So the digest of every other file is remembered when it is first read, and those of the newest commits with
+it, which say what is removed and what the partitions are: a file that reads differently afterwards was
+damaged, or somebody has written over it. Either way the version is not the same any more.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from modelmill.settings import Settings
 from modelmill.system.digests import file_digest
 from modelmill.system.disk import try_write
 from modelmill.system.locks import locked
+from modelmill.tables.files import commit_file
 from modelmill.tables.storage import is_local
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 100_000
 """Files of one table whose digests are kept, the newest."""
+
+_COMMITS = 50
+"""Commits whose files are remembered beside the data files, the newest of the version."""
 
 _seen: dict[tuple[str, int, int, int], str] = {}
 """Digest of the files that this process has hashed, by path, size, and times of change."""
@@ -49,7 +54,7 @@ def check_first_reads(table: DeltaTable, place: str, paths: Sequence[str], *, sh
         return
     memory = home / "cache" / "first_reads" / f"{_name(table, place)}.json"
     known = _load(memory)
-    found = {path: _digest(Path(place, path)) for path in paths}
+    found = {path: _digest(Path(place, path)) for path in (*paths, *_commits(table, place))}
     for path, digest in found.items():
         if known.get(path, digest) != digest:
             raise TableError(
@@ -64,6 +69,12 @@ def check_first_reads(table: DeltaTable, place: str, paths: Sequence[str], *, sh
 def _name(table: DeltaTable, place: str) -> str:
     """Name the memory of a table: one that was dropped and written anew has another id."""
     return hashlib.sha256(f"{table.metadata().id}\0{place}".encode()).hexdigest()[:32]
+
+
+def _commits(table: DeltaTable, place: str) -> list[str]:
+    newest = table.version()
+    named = map(commit_file, range(max(0, newest + 1 - _COMMITS), newest + 1))
+    return [name for name in named if Path(place, name).is_file()]  # old ones are cleaned up
 
 
 def _digest(path: Path) -> str:

@@ -330,3 +330,23 @@ def test_a_commit_of_others_that_was_cut_is_refused_however_old_it_is(table: Pat
     log = commit(table, version)
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"add"' not in line))
     assert log.name in refusal(table)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [('"day":"1"', '"day":"3"'), ('"remove":{"path":"day', '"remove":{"path":"eay')]
+)
+def test_a_commit_of_others_that_reads_differently_than_at_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str, now: str
+) -> None:
+    """A partition's value and what a commit removes are in the log alone."""
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path))
+    place = tmp_path / "table"
+    for number in range(2):
+        rows = pa.table({"n": [0, 1], "day": ["1", "2"]})
+        write_deltalake(str(place), rows, mode="overwrite" if number else "append", partition_by=["day"])
+    assert read(place).num_rows == 2
+    log = commit(place, 1)
+    assert was in log.read_text()
+    log.write_text(log.read_text().replace(was, now))
+    first_reads._seen.clear()  # as in another process
+    assert f"got '{log.relative_to(place)}'" in refusal(place)
