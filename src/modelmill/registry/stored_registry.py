@@ -27,6 +27,9 @@ EXPERIMENT = "modelmill_restored"
 """Experiment of the models that a restore has logged."""
 TAG_RESTORED = "modelmill.restored"
 """URI that a restored model had in the MLflow that was lost."""
+TAG_NUMBER = "modelmill.restored_number"
+"""Number that a restored version had there. One with another number only uses up its own, and is deleted."""
+_RUN_NAME = "restore"
 
 _ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 _DESCRIPTION = "MLmodel"
@@ -215,6 +218,8 @@ def conflicts(client: MlflowClient, stored: StoredRegistry) -> list[str]:
         there = {int(version.version): version for version in _versions(client, name.name)}
         kept = {version.version: version for version in name.versions}
         for number, version in there.items():
+            if _is_passing(version):
+                continue
             if number not in kept or kept[number].tags.get(TAG_DIGEST) != version.tags.get(TAG_DIGEST):
                 wrong.append(f"{name.name} version {number} is another model than in the backup")
         if there:
@@ -251,10 +256,8 @@ class RegistryRestore:
         :raises TransientError: if MLflow gives a version another number: somebody else registers.
         """
         experiment = experiment_id(self.client, EXPERIMENT, artifact_root=self.artifact_root)
-        for logged in all_pages(self.client.search_logged_models, experiment_ids=[experiment]):
-            if logged.tags.get(TAG_RESTORED) and logged.status == "READY":
-                self.new_ids[logged.tags[TAG_RESTORED]] = logged.model_id
-        run = self.client.create_run(experiment, run_name="restore").info.run_id
+        self._take_over(experiment)
+        run = self.client.create_run(experiment, run_name=_RUN_NAME).info.run_id
         for name in self.stored.names:
             self._restore_name(name, experiment, run)
             say(
@@ -265,47 +268,57 @@ class RegistryRestore:
     def _restore_name(self, name: StoredName, experiment: str, run: str) -> None:
         if not patiently(lambda: self.client.search_registered_models(filter_string=f"name = '{name.name}'")):
             self.client.create_registered_model(name.name, tags=name.tags, description=name.description)
-        there = {int(version.version) for version in _versions(self.client, name.name)}
-        kept = {version.version: version for version in name.versions}
-        for number in range(1, max(kept, default=0) + 1):
-            if number in there:
-                continue
-            if number not in kept:
-                if number > max(there, default=0):  # MLflow gives out the next number: use it up
-                    self._create(name.name, number, f"runs:/{run}/deleted", run, tags={})
-                    self.client.delete_model_version(name.name, str(number))
-                continue
-            version = kept[number]
-            tags = {**self._renamed(version.tags), TAG_RESTORED: version.source}
-            if version.model_id:
-                model_id = self._restore_model(self.stored.model(version.model_id), experiment, run)
-                tags[TAG_PACKAGE] = self.client.get_logged_model(model_id).tags[TAG_PACKAGE]
-                self._create(name.name, number, f"models:/{model_id}", run, tags=tags, model_id=model_id)
+        there = set[int]()
+        for found in _versions(self.client, name.name):
+            if _is_passing(found):
+                self.client.delete_model_version(name.name, str(found.version))
             else:
-                self._create(name.name, number, f"runs:/{run}/not_in_the_backup", run, tags=tags)
-            lost = "" if version.model_id else "Its files were not in the backup. "
-            if lost or version.description:
-                self.client.update_model_version(name.name, str(number), lost + version.description)
-            there.add(number)
+                there.add(int(found.version))
+        for version in sorted(name.versions, key=lambda one: one.version):
+            if version.version not in there:
+                self._restore_version(name.name, version, experiment, run)
         for alias, number in name.aliases.items():
             self.client.set_registered_model_alias(name.name, alias, str(number))
 
-    def _create(
-        self,
-        name: str,
-        number: int,
-        source: str,
-        run: str,
-        *,
-        tags: dict[str, str],
-        model_id: str | None = None,
-    ) -> None:
-        made = self.client.create_model_version(name, source, run_id=run, tags=tags, model_id=model_id)
-        if int(made.version) != number:
-            self.client.delete_model_version(name, str(made.version))
+    def _take_over(self, experiment: str) -> None:
+        """Take the models that an earlier try has logged; what it had begun when it was killed is ended."""
+        for logged in all_pages(self.client.search_logged_models, experiment_ids=[experiment]):
+            if not logged.tags.get(TAG_RESTORED):
+                continue
+            if logged.status == "READY":
+                self.new_ids[logged.tags[TAG_RESTORED]] = logged.model_id
+            else:
+                self.client.delete_logged_model(logged.model_id)
+        begun = f"attributes.status = 'RUNNING' and attributes.run_name = '{_RUN_NAME}'"
+        for run in all_pages(self.client.search_runs, experiment_ids=[experiment], filter_string=begun):
+            self.client.set_terminated(run.info.run_id, status="KILLED")
+
+    def _restore_version(self, name: str, version: StoredVersion, experiment: str, run: str) -> None:
+        tags = {
+            **self._renamed(version.tags),
+            TAG_RESTORED: version.source,
+            TAG_NUMBER: str(version.version),
+        }
+        source, model_id, description = f"runs:/{run}/not_in_the_backup", None, version.description
+        if version.model_id:
+            model_id = self._restore_model(self.stored.model(version.model_id), experiment, run)
+            tags[TAG_PACKAGE] = self.client.get_logged_model(model_id).tags[TAG_PACKAGE]
+            source = f"models:/{model_id}"
+        else:
+            description = "Its files were not in the backup. " + description
+        made = 0
+        while made < version.version:  # MLflow gives out the next number, also in place of deleted versions
+            made = int(
+                self.client.create_model_version(
+                    name, source, run_id=run, tags=tags, model_id=model_id, description=description
+                ).version
+            )
+            if made != version.version:
+                self.client.delete_model_version(name, str(made))
+        if made != version.version:
             raise TransientError(
-                f"version {number} of {name} must get its number back",
-                got=made.version,
+                f"version {version.version} of {name} must get its number back",
+                got=made,
                 remedy="restore when nobody else registers models, into a registry that has not given it out",
             )
 
@@ -339,6 +352,11 @@ class RegistryRestore:
 
     def _renamed_text(self, text: str) -> str:
         return _ID.sub(lambda found: self.new_ids.get(found.group(), found.group()), text)
+
+
+def _is_passing(version: ModelVersion) -> bool:
+    """Return whether a version only uses up a number: a restore that was killed had no time to delete it."""
+    return str(version.tags.get(TAG_NUMBER, version.version)) != str(version.version)
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:

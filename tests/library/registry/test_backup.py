@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -152,6 +155,75 @@ def test_what_was_lost_comes_back(
     rollback("topics", settings, why="the night was bad")
     assert promotion.champion_version("topics", settings) == 1
     assert verified_version(client, "topics", 1).digest == rows[0].digest
+
+
+class Died(BaseException):
+    """Stands for SIGKILL: nothing of ours may handle it."""
+
+
+def registry_of(settings: Settings) -> Any:
+    """Return what MLflow has: versions, alias, models by status, runs by status."""
+    client = tracking_client(settings.tracking_uri)
+    versions = {
+        int(one.version): (one.description, one.tags.get("modelmill.why"))
+        for one in client.search_model_versions("name = 'topics'")
+    }
+    (experiment,) = client.search_experiments(filter_string="name = 'modelmill_restored'")
+    models = client.search_logged_models([experiment.experiment_id])
+    runs = client.search_runs([experiment.experiment_id])
+    return (
+        versions,
+        client.get_registered_model("topics").aliases,
+        sorted(str(one.status) for one in models),
+        {one.info.status for one in runs} - {"KILLED"},
+    )
+
+
+def test_a_restore_that_was_killed_is_done_again(
+    deployment: Settings, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies before or after writes to MLflow, a third of all; the next try ends as if it had not."""
+    client = tracking_client(deployment.tracking_uri)
+    client.delete_model_version("topics", "3")  # two numbers in a row that have to be used up
+    client.update_model_version("topics", "1", "the first night")
+    write_backup(str(tmp_path / "backup"), places={}, settings=deployment)
+    rows = entries(deployment)
+    counted, dies_at = 0, None
+    writes = re.compile("create_|delete_|set_|update_|finalize_")
+
+    def counting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any, **named: Any) -> Any:
+            nonlocal counted
+            counted += 2
+            if dies_at == counted - 2:
+                raise Died
+            result = call(*args, **named)
+            if dies_at == counted - 1:
+                raise Died
+            return result
+
+        return made
+
+    for name in [name for name in dir(type(client)) if writes.match(name)]:
+        monkeypatch.setattr(type(client), name, counting(getattr(type(client), name)))
+
+    def restored(at: int | None) -> Any:
+        nonlocal counted, dies_at
+        settings = elsewhere(tmp_path / f"new-{at}", mlflow_database, monkeypatch)
+        for dies_at in (at, None) if at is not None else (None,):
+            counted = 0
+            with contextlib.nullcontext() if dies_at is None else pytest.raises(Died):
+                restore_backup(str(tmp_path / "backup"), places={}, settings=settings, say=lambda _: None)
+        assert entries(settings) == rows
+        assert promotion.champion_version("topics", settings) == 4
+        assert verified_version(tracking_client(settings.tracking_uri), "topics", 1).digest == rows[0].digest
+        return registry_of(settings)
+
+    whole = restored(None)
+    assert list(whole[0]) == [4, 1]
+    points = counted
+    assert points > 20
+    assert [at for at in range(0, points, 3) if restored(at) != whole] == []
 
 
 def test_a_head_comes_back_with_its_trunk(
