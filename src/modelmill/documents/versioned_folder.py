@@ -251,7 +251,8 @@ class VersionedFolder(Generic[FileT]):
         with self._storage.errors("written"):
             self._storage.files.makedirs(folder, exist_ok=True)
             try:
-                self._storage.write(path, version.model_dump_json(indent=1).encode(), exclusive=True)
+                content = version.sealed().model_dump_json(indent=1).encode()
+                self._storage.write(path, content, exclusive=True)
             except OSError:  # stores say in different ways that there is such a file
                 other = self._version(path) if self._storage.files.exists(path) else None
                 if other is None:
@@ -274,15 +275,21 @@ class VersionedFolder(Generic[FileT]):
         return self._version(paths[-1]) if paths else None
 
     def _version(self, path: str) -> Version:
+        with self._storage.errors("read"):
+            content = self._storage.files.cat_file(path)
+        found: Version | None = None
+        cause: ValidationError | None = None
         try:
-            with self._storage.errors("read"):
-                return Version.model_validate_json(self._storage.files.cat_file(path))
+            found = Version.model_validate_json(content)
         except ValidationError as error:
+            cause = error
+        if found is None or not found.is_as_saved:
             raise ConfigError(
                 f"a version of a {self.kind.noun} must be what was saved",
                 got=path,
                 remedy="it is damaged: restore it, or move it out of the folder",
-            ) from error
+            ) from cause
+        return found
 
     def _check_size(self, text: str) -> None:
         noun, most, got = self.kind.noun, self.kind.most_bytes, len(text.encode())
@@ -301,4 +308,5 @@ class VersionedFolder(Generic[FileT]):
 
 
 def _is_young(version: Version) -> bool:
-    return datetime.now(UTC) - version.time < _SAVING
+    # One from a clock that is ahead is not young for as long as that: nobody could save.
+    return abs(datetime.now(UTC) - version.time) < _SAVING

@@ -58,6 +58,20 @@ class Version(Record):
     deleted: bool = False
     """Whether the document was deleted: the text is the last one."""
     text: str
+    seal: str = ""
+    """SHA-256 of all the rest; empty in versions that older releases have written."""
+
+    def sealed(self) -> Version:
+        """Return the version with its seal."""
+        return self.model_copy(update={"seal": self._content_digest()})
+
+    @property
+    def is_as_saved(self) -> bool:
+        """Whether what it says is what was saved."""
+        return self.etag == text_digest(self.text) and self.seal in ("", self._content_digest())
+
+    def _content_digest(self) -> str:
+        return text_digest(self.model_dump_json(exclude={"seal"}))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from modelmill.documents.folder_storage import FolderStorage
 from modelmill.documents.versioned_folder import OUTSIDE
-from modelmill.documents.versions import ConflictError, NotFoundError, difference, text_digest
+from modelmill.documents.versions import ConflictError, NotFoundError, Version, difference, text_digest
 from modelmill.errors import ConfigError, PipelineError, StoreError
 from modelmill.pipeline.pipeline_store import PipelineStore, StoredPipeline
 
@@ -374,6 +375,45 @@ def test_a_damaged_version_is_said(tmp_path: Path) -> None:
     (tmp_path / ".versions" / "topics" / "00000001.json" / "00000002.json").symlink_to(tmp_path)
     with pytest.raises(StoreError, match="must be able to be read"):
         store.versions("topics")
+
+
+def test_a_version_with_a_flipped_bit_is_said_or_the_very_same(tmp_path: Path) -> None:
+    store = PipelineStore(str(tmp_path))
+    store.save("topics", TEXT, expected=None, author="me", message="for the night")
+    saved, path = store.versions("topics"), tmp_path / ".versions" / "topics" / "00000001.json"
+    content = path.read_bytes()
+    chosen = random.Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[chosen.randrange(len(content))] ^= 1 << chosen.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = store.versions("topics")
+        except ConfigError:
+            refused += 1
+        else:
+            assert found == saved
+    assert refused > 150
+
+
+def test_a_save_that_died_with_its_clock_ahead_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PipelineStore(str(tmp_path))
+    first = save(store, numbered(1), None)
+    create = PipelineStore._create
+
+    def created_ahead(self: PipelineStore, name: str, version: Version) -> None:
+        create(self, name, version.model_copy(update={"time": version.time + timedelta(hours=1)}))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PipelineStore, "_create", created_ahead)
+        with pytest.raises(KeyboardInterrupt):
+            save(store, numbered(2), first, author="you")
+    save(store, numbered(3), first)
+    assert store.read("topics").file.text == numbered(3)
 
 
 def test_no_save_of_many_at_once_is_lost(tmp_path: Path) -> None:
