@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = No
     :raises OSError: if a file is missing, cannot be read, or is a device or a pipe.
     """
     place = None if memory is None else memory / f"{_name(folder)}.json"
-    known = {} if place is None else _load(place)
+    known = {} if place is None else load_memory(place)
     found, kept = dict[str, str](), dict[str, Any]()
     for name in names:
         status = (folder / name).stat()
@@ -43,7 +43,7 @@ def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = No
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NANOSECONDS:
             kept[name] = entry
     if place is not None and kept != known:
-        try_write(place, json.dumps(kept))
+        keep_memory(place, kept)
     return found
 
 
@@ -57,9 +57,22 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(place: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(place.read_text()))
+def keep_memory(place: Path, content: Mapping[str, Any]) -> None:
+    """Write what was seen, with its own digest: a memory that is damaged would call good files damaged.
+
+    :param place: JSON file; where it cannot be written, nothing happens.
+    :param content: what JSON can say.
+    """
+    text = json.dumps(content)
+    try_write(place, json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "seen": text}))
+
+
+def load_memory(place: Path) -> dict[str, Any]:
+    """Return what :func:`keep_memory` has written; empty if it is not there, or not as it was written."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads(place.read_text())
+        if hashlib.sha256(kept["seen"].encode()).hexdigest() == kept["sha256"]:
+            return dict(json.loads(kept["seen"]))
     return {}
 
 

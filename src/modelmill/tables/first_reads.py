@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.errors import TableError
 from modelmill.settings import Settings
-from modelmill.system.digests import file_digest
-from modelmill.system.disk import try_write
+from modelmill.system.digests import file_digest, keep_memory, load_memory
 from modelmill.system.locks import locked
 from modelmill.tables.files import commit_file
 from modelmill.tables.storage import is_local
@@ -53,7 +51,7 @@ def check_first_reads(table: DeltaTable, place: str, paths: Sequence[str], *, sh
     if not paths or not is_local(place) or not home.is_dir():
         return
     memory = home / "cache" / "first_reads" / f"{_name(table, place)}.json"
-    known = _load(memory)
+    known = load_memory(memory)
     found = {path: _digest(Path(place, path)) for path in (*paths, *_commits(table, place))}
     for path, digest in found.items():
         if known.get(path, digest) != digest:
@@ -85,13 +83,7 @@ def _digest(path: Path) -> str:
     return _seen[key]
 
 
-def _load(memory: Path) -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(memory.read_text()))
-    return {}
-
-
 def _remember(memory: Path, found: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError), locked(memory.with_suffix(".lock")):  # read-only home: not remembered
-        kept = list({**_load(memory), **found}.items())[-MOST_REMEMBERED:]
-        try_write(memory, json.dumps(dict(kept)))
+        kept = list({**load_memory(memory), **found}.items())[-MOST_REMEMBERED:]
+        keep_memory(memory, dict(kept))

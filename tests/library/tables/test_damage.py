@@ -295,6 +295,20 @@ def test_a_file_of_others_that_reads_differently_than_at_first_is_refused(
     assert read(table).num_rows == 4
 
 
+def test_a_memory_that_was_damaged_calls_no_good_table_damaged(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("MODELMILL_HOME", str(home))
+    rows = read(table)
+    (memory,) = (home / "cache" / "first_reads").glob("*.json")
+    content = memory.read_bytes()
+    for at in range(0, len(content), 23):
+        memory.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert read(table).equals(rows), at
+
+
 def test_a_table_that_was_written_anew_is_another_one(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
