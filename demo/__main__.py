@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import samples
-from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
+from demo.servers import AirflowClient, LocalAirflow, LocalMlflow, ServerError
+from demo.servers.processes import watch
 from modelmill.evaluation.results import BaselineResult, EvaluationReport
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,10 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running")
         return 130
+    except ServerError as error:
+        console.print(f"\n{error}", markup=False)
+        console.print("everything else is stopped; the same command starts it again")
+        return 1
 
 
 def stop(_signal: int, _frame: object) -> None:
@@ -94,8 +99,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             )
             console.print(f"[bold]MLflow[/]   {mlflow.url}")
             console.print("Ctrl-C stops both.")
-            signal.pause()
-    return 0
+            return watch(mlflow.servers, airflow.servers)
 
 
 def _run_pipeline(client: AirflowClient) -> bool:

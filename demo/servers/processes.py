@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import httpx
 import psutil
@@ -23,6 +23,7 @@ from modelmill.errors import ModelmillError
 
 LOOPBACK = "127.0.0.1"
 _LOG_TAIL = 4000
+_WATCH_SECONDS = 2.0
 
 
 class ServerError(ModelmillError):
@@ -34,6 +35,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def watch(*groups: Servers | None) -> NoReturn:
+    """Wait for as long as all servers run.
+
+    :param groups: servers; None: those were not started.
+    :raises ServerError: if one has ended, with the end of its log.
+    """
+    while True:
+        for servers in groups:
+            if servers is not None:
+                servers.check()
+        time.sleep(_WATCH_SECONDS)
 
 
 class Servers:

@@ -6,12 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
-from demo.servers.processes import ServerError, Servers, free_port
+from demo.servers.processes import ServerError, Servers, free_port, watch
+
+from demo import __main__ as demo
 
 ROOT = Path(__file__).parents[2]
 SERVER = """
@@ -124,6 +129,59 @@ def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
             servers.wait_until(lambda: False, what="it", timeout=30)
     finally:
         servers.stop()
+
+
+def test_a_server_that_dies_while_all_are_watched_is_named(tmp_path: Path) -> None:
+    lives, dies = (Servers(tmp_path / name, dict(os.environ)) for name in ("lives", "dies"))
+    forever = "import time; print('ready', flush=True); time.sleep(600)"
+    try:
+        lives.start("airflow", [sys.executable, "-c", forever])
+        pid = dies.start("mlflow", [sys.executable, "-c", forever])
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+        with pytest.raises(ServerError, match="mlflow must keep running; got 'exit status -9'"):
+            watch(lives, None, dies)
+        lives.check()
+    finally:
+        lives.stop()
+        dies.stop()
+
+
+def test_what_runs_no_more_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``./run up`` ends, and says which of its servers has died."""
+
+    class Server:
+        """Stands for MLflow and Airflow; its one process has ended."""
+
+        url, user, password = "http://127.0.0.1:1", "admin", "secret"
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.servers = Servers(tmp_path / "logs", dict(os.environ))
+
+        def __enter__(self) -> Server:
+            self.servers.start("api-server", [sys.executable, "-c", "print('out of memory')"])
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.servers.stop()
+
+        def wait_ready(self, *, timeout: float) -> None:
+            """Be ready at once."""
+
+        warm_up = wait_ready
+
+        def client(self) -> Any:
+            return mock.Mock()
+
+    said: list[str] = []
+    monkeypatch.setattr(demo, "LocalMlflow", Server)
+    monkeypatch.setattr(demo, "LocalAirflow", Server)
+    monkeypatch.setattr(demo.samples, "prepare", lambda home: (home, home))
+    monkeypatch.setattr(demo.console, "print", lambda *text, **_: said.extend(map(str, text)))
+    monkeypatch.setattr(sys, "argv", ["run", "up", "--home", str(tmp_path / "home")])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with mock.patch.dict(os.environ):
+        assert demo.main() == 1
+    assert any("api-server must keep running" in line and "out of memory" in line for line in said)
 
 
 def test_a_leftover_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
