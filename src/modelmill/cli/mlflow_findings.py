@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def examine_mlflow(settings: Settings) -> Iterator[Finding]:
     """
     uri = settings.tracking_uri
     if not is_served(uri):
-        yield Finding("mlflow", "ok", f"{redacted(uri)}, without a server")
+        yield _database(uri)
         return
     server = _Server(uri, urlsplit(uri))
     yield from _client(server)
@@ -71,6 +72,23 @@ def examine_mlflow(settings: Settings) -> Iterator[Finding]:
         yield from _strangers(server)
         yield from _users(server)
     yield from _clock(answer, (began + ended) / 2)
+
+
+def _database(uri: str) -> Finding:
+    """Check a database that the steps open themselves; only SQLite's file can be looked at from here."""
+    shown = redacted(uri)
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not file.exists():
+        return Finding("mlflow", "ok", f"{shown}, without a server")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        said = str(error)
+    if said == "ok":
+        return Finding("mlflow", "ok", f"{shown}, without a server")
+    remedy = "restore it from a copy: modelmill restore puts a backup into an empty deployment"
+    return Finding("mlflow", "failed", f"{shown} cannot be read whole: {said}"[:300], remedy)
 
 
 @dataclass(frozen=True)

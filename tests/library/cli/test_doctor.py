@@ -125,6 +125,24 @@ def test_a_damaged_ledger_and_a_home_that_is_a_file_are_found(settings: Settings
     assert found(settings, "home")[0].verdict == "failed"
 
 
+@pytest.mark.parametrize("damage", ["none", "cut", "a page", "garbage"])
+def test_a_damaged_database_of_mlflow_is_found(
+    damage: str, settings: Settings, mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, file = mlflow_database.read_bytes(), tmp_path / "damaged.db"
+    changed = {
+        "none": content,
+        "cut": content[: len(content) // 2],
+        "a page": content[:4096] + bytes(4096) + content[8192:],
+        "garbage": b"x" * 5000,
+    }
+    file.write_bytes(changed[damage])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    (one,) = found(Settings.from_environment(), "mlflow")
+    assert one.verdict == ("ok" if damage == "none" else "failed"), one
+    assert file.read_bytes() == changed[damage]
+
+
 def test_clocks_that_differ_are_found(
     settings: Settings, late_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
