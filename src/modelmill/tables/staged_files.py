@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.system.disk import flush
 from modelmill.tables.storage import is_local, table_files
-from modelmill.tables.write_checks import not_writable, transient
+from modelmill.tables.write_checks import not_taken, transient
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def stage_rows(rows: pa.Table, place: str, *, bounds: Sequence[str] = ()) -> Dat
     :param bounds: columns whose smallest and largest value the log shall give.
     :return: the file.
     :raises TableError: if the directory cannot be written.
-    :raises TransientError: if its store does not take the file.
+    :raises TransientError: if its store does not take the file, or the disk is full.
     """
     import pyarrow.parquet as pq
 
@@ -68,7 +68,7 @@ def stage_rows(rows: pa.Table, place: str, *, bounds: Sequence[str] = ()) -> Dat
         info = files.get_file_info(name)
     except OSError as error:
         if is_local(place):
-            raise not_writable(place, error.strerror or error) from error
+            raise not_taken(place, error) from error
         raise transient(error, place) from error
     return DataFile(
         path=name,
@@ -123,4 +123,4 @@ def _fsync(path: Path, place: str) -> None:
     try:
         flush(path)
     except OSError as error:
-        raise not_writable(place, error.strerror) from error
+        raise not_taken(place, error) from error

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from modelmill.errors import InputError, TableError, TransientError
 from modelmill.settings import Settings
+from modelmill.system.disk import disk_error
 from modelmill.tables.storage import check_place, is_local, store_of, table_location
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def spark_schema_to_delta(schema_json: str) -> Schema:
@@ -110,6 +115,17 @@ def transient(error: Exception, place: str) -> TransientError | InputError:
     if isinstance(error, PermissionError) or "ermission denied" in text or "ead-only file system" in text:
         return not_writable(place, text)
     return TransientError(f"the commit must go through ({text})", got=place, remedy="try again")
+
+
+def not_taken(place: str, error: OSError) -> TableError | TransientError:
+    """Return the error for a write that a disk of this machine did not take.
+
+    :param place: the table.
+    :param error: what the write raised.
+    :return: an error that can be retried if the disk is full; one that cannot, if the place is not writable.
+    """
+    full = disk_error(error, Path(place)) if error.errno in _FULL else None
+    return full or not_writable(place, error.strerror or error)
 
 
 def not_writable(place: str, reason: Any) -> TableError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,26 @@ def test_a_disk_that_does_not_take_a_commit_is_told(tmp_path: Path, monkeypatch:
             call()
         assert "must be writable (Read-only file system)" in str(caught.value)
         assert caught.value.got == str(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_can_be_tried_again(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no wrong input: once there is room, the same step goes through."""
+
+    def fail(*_: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(staged_files, "flush", fail)
+    (tmp_path / "_delta_log").mkdir()
+    calls: list[Callable[[], object]] = [
+        lambda: settle_on_disk(str(tmp_path), []),
+        lambda: sync_log(str(tmp_path)),
+        lambda: stage_rows(ROWS, str(tmp_path)),
+    ]
+    for call in calls:
+        with pytest.raises(
+            TransientError, match=r"the disk must take what a step writes .*make room"
+        ) as told:
+            call()
+        assert told.value.got == str(tmp_path)
+        monkeypatch.setattr(staged_files, "table_files", fail)
