@@ -215,5 +215,8 @@ def command(name: str, *, python: str) -> list[str]:
 
 
 def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    """Write a file that only its owner may read; it is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
+    aside.replace(path)

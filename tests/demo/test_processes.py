@@ -14,6 +14,7 @@ from unittest import mock
 
 import psutil
 import pytest
+from demo.servers.airflow_server import LocalAirflow
 from demo.servers.processes import ServerError, Servers, free_port, watch
 
 from demo import __main__ as demo
@@ -182,6 +183,22 @@ def test_what_runs_no_more_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp
     with mock.patch.dict(os.environ):
         assert demo.main() == 1
     assert any("api-server must keep running" in line and "out of memory" in line for line in said)
+
+
+def test_a_secret_that_was_half_written_is_made_again(tmp_path: Path) -> None:
+    """Else Airflow would sign with an empty key, or never start again."""
+    airflow = LocalAirflow(tmp_path, tmp_path, environment={})
+
+    def die(handle: int, _mode: str) -> Any:
+        os.close(handle)
+        raise KeyboardInterrupt
+
+    with mock.patch("os.fdopen", die), pytest.raises(KeyboardInterrupt):
+        airflow._secret("key")
+    made = airflow._secret("key")
+    assert len(made) == 44
+    assert airflow._secret("key") == made
+    assert (tmp_path / "secrets" / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_leftover_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
