@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelmill_plugin.views import as_json
+from modelmill.documents.json_content import as_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

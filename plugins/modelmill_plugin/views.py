@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from datetime import date
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -13,8 +10,7 @@ from airflow.models.dag import DagModel
 from fastapi import Header, Path, Response
 from pydantic import BaseModel, Field
 
-from modelmill.documents.parsing import parse_document
-from modelmill.errors import PipelineError, Problem
+from modelmill.documents.json_content import document_content
 from modelmill.pipeline.pipeline_store import StoredPipeline
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill_plugin.errors import ProblemView, RefusedError, problem_views
@@ -57,7 +53,7 @@ def pipeline_document(stored: StoredPipeline, user: User) -> PipelineDocument:
         path=file.path,
         text=file.text,
         etag=stored.etag,
-        document=document_of(file.text),
+        document=document_content(file.text),
         spec=file.spec,
         digest=file.spec.digest if file.spec else None,
         problems=problem_views(file.problems),
@@ -79,39 +75,6 @@ def may(method: Any, dag_id: str | None, user: User, entity: DagAccessEntity | N
     return bool(
         get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
     )
-
-
-def document_of(text: str) -> Any:
-    """Return the content of a text as JSON has it; None if the text is not YAML."""
-    try:
-        return as_json(parse_document(text, source="document", error=PipelineError).content)
-    except PipelineError:
-        return None
-
-
-def as_json(content: Any) -> Any:
-    """Return what YAML gave as JSON has it: a date becomes text, a number that is not finite becomes null.
-
-    :param content: of a document that was parsed within bounds: its aliases are written out here.
-    :return: the same in dictionaries with text keys, lists, texts, numbers, truth values and None.
-    :raises PipelineError: if it is nested too deep.
-    """
-    try:
-        return _as_json(content)
-    except RecursionError as error:
-        raise PipelineError([Problem(0, 0, "", "a document is not that deep; flatten it")]) from error
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_as_json(item) for item in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def expected_etag(if_match: str | None) -> str:

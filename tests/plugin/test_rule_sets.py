@@ -51,6 +51,21 @@ def test_a_rule_set_is_checked_with_positions(call: Call) -> None:
     assert any("did you mean 'then'" in problem["message"] for problem in shape.json()["problems"])
 
 
+def test_long_texts_are_checked_in_another_process(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of a million characters takes seconds, and asks for no more than the right to look."""
+    from modelmill.rules import reading
+
+    numbers = ",".join(f"'{number}'" for number in range(5_000))
+    text = RULES.replace("offer AND amount > 10", f"offer OR amuont IN ({numbers})")
+    monkeypatch.setattr(reading, "parse_rule_set", None)  # whoever calls it in this process fails
+    answer = call("viewer")("POST", "/rule-sets/check", {"text": text})
+    assert answer.status_code == 200, answer.text
+    [problem] = answer.json()["problems"]
+    assert "did you mean 'amount'" in problem["message"]
+    assert problem["excerpt"].endswith("^")
+    assert answer.json()["document"]["key"] == "id"
+
+
 def test_a_rule_set_is_tried_and_compared(call: Call, table: str) -> None:
     against = RULES.replace("amount > 10", "amount > 100")
     body = {"text": RULES, "against": against, "table": table, "rows": 3}

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
+from modelmill.documents.json_content import document_content
 from modelmill.documents.versions import NotFoundError
 from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.finished_runs import run_filter
@@ -32,7 +33,7 @@ from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.security import PROMOTE, READ, SEE_RUNS, SEE_XCOMS, User
 from modelmill_plugin.settings import pipeline_store
-from modelmill_plugin.views import DagId, document_of, may
+from modelmill_plugin.views import DagId, may
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -184,7 +185,9 @@ def open_source(name: ModelName, version: VersionNumber, user: User) -> ModelSou
             remedy="it was changed outside of the canvas: look for it where the files come from",
         )
     text, number = known
-    return ModelSource(dag_id=dag_id, digest=digest, number=number, text=text, document=document_of(text))
+    return ModelSource(
+        dag_id=dag_id, digest=digest, number=number, text=text, document=document_content(text)
+    )
 
 
 @router.post("/models/{name}/rollback", dependencies=[PROMOTE], responses=error_responses(404))

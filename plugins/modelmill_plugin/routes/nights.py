@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
+from modelmill.documents.json_content import as_json
 from modelmill.registry.finished_runs import run_filter
 from modelmill.registry.gate_report import GATE_REPORT, TAG_JUDGED
 from modelmill.registry.history import history
@@ -23,7 +24,6 @@ from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.report_files import REPORT, ReportFiles
 from modelmill_plugin.routes.models import ModelName
 from modelmill_plugin.security import READ
-from modelmill_plugin.views import as_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,6 +10,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
+from modelmill.documents.json_content import as_json, document_content
 from modelmill.documents.versions import difference, text_digest
 from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.expansion import expand
@@ -25,8 +26,6 @@ from modelmill_plugin.views import (
     DagId,
     IfMatch,
     PipelineDocument,
-    as_json,
-    document_of,
     expected_etag,
     may,
     pipeline_document,
@@ -251,6 +250,6 @@ def _models(spec: PipelineSpec) -> list[str]:
 
 
 def _steps(text: str) -> dict[str, Any]:
-    document = document_of(text)
+    document = document_content(text)
     steps = document.get("steps") if isinstance(document, dict) else None
     return steps if isinstance(steps, dict) else {}

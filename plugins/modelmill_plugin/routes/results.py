@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
+from modelmill.documents.json_content import as_json
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.versions import NotFoundError
 from modelmill.errors import TableError
@@ -29,7 +30,7 @@ from modelmill_plugin.routes.runs import RunId
 from modelmill_plugin.routes.tables import TableView
 from modelmill_plugin.security import EDIT, SEE_RUNS, SEE_XCOMS, User
 from modelmill_plugin.settings import table_roots
-from modelmill_plugin.views import DagId, as_json, may
+from modelmill_plugin.views import DagId, may
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from modelmill.documents.json_content import document_content
 from modelmill.errors import Problem, RuleSetError
-from modelmill.rules.lifecycle.timed_trial import TrialProcess
+from modelmill.rules.lifecycle.timed_trial import TRIAL_SECONDS, TrialProcess
 from modelmill.settings import Settings
 from modelmill.tables.preview import first_rows, shown_value
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
@@ -17,16 +18,17 @@ from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.routes.decisions import shown_decision
 from modelmill_plugin.routes.tables import shown_place
 from modelmill_plugin.security import EDIT, READ
-from modelmill_plugin.views import document_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.rules.rule_set import RuleSet
-
 router = APIRouter(tags=["rule sets"])
 
 MOST_CHARACTERS = 1_000_000
+_MOST_CHECKED_HERE = 20_000
+"""Characters of a text that is checked in the API server itself: it takes half a second at most."""
+_CHECK_WAITS = 2.0
+"""Seconds that the check of a longer text waits for another one: it holds one of the API server's threads."""
 _REGISTERED = "models:/"
 
 
@@ -95,6 +97,13 @@ class TriedRuleSet(BaseModel):
 @router.post("/rule-sets/check", dependencies=[READ], responses=error_responses())
 def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
     """Check a rule set's shape, names and expressions."""
+    if len(request.text) > _MOST_CHECKED_HERE:
+        found = _checks.check(request.text, wait=_CHECK_WAITS)
+        return CheckedRuleSet(
+            document=found.document,
+            digest=found.digest,
+            problems=[rule_problem(item) for item in found.problems],
+        )
     from modelmill.rules.reading import parse_rule_set
 
     digest: str | None = None
@@ -104,7 +113,9 @@ def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
     except RuleSetError as error:
         problems = error.problems
     return CheckedRuleSet(
-        document=document_of(request.text), digest=digest, problems=[rule_problem(item) for item in problems]
+        document=document_content(request.text),
+        digest=digest,
+        problems=[rule_problem(item) for item in problems],
     )
 
 
@@ -115,7 +126,7 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
     from modelmill.rules.explanation.rendering import explanation_text
 
     place, version, batch = first_rows(shown_place(request.table), version=request.version, rows=request.rows)
-    rule_set, decided = _decided(request.text, batch, explain=True)
+    digest, decided = _decided(request.text, batch, explain=True)
     others = None if request.against is None else _decided(request.against, batch, explain=False)[1]
     counts = Counter((row["decision"], row["rule"]) for row in decided)
     rows = []
@@ -130,7 +141,7 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
             )
         )
     return TriedRuleSet(
-        digest=rule_set.digest,
+        digest=digest,
         table=place,
         version=version,
         counts=[
@@ -144,23 +155,27 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
 
 _trials = TrialProcess()
 """Rules that take minutes on some rows must not hold a thread of the API server."""
+_checks = TrialProcess()
+"""Of long texts. Trials take the right to edit, so that who may only look must not hold them up."""
 
 
-def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
+def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[str, list[dict[str, Any]]]:
+    """Return a rule set's digest, and its decisions."""
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-    from modelmill.rules.reading import parse_rule_set
 
     if text.startswith(_REGISTERED):
         with mlflow_client():  # its errors become one line
             text = open_rule_set(text.strip(), Settings.from_environment()).model_dump_json()
-    rule_set = parse_rule_set(text, schema=batch.schema)
-    for model in rule_set.models:
+    found = _trials.check(text, schema=batch.schema, wait=3 * TRIAL_SECONDS)
+    if found.digest is None:
+        raise RuleSetError(found.problems)
+    for model in found.models:
         # A folder would be one of the API server's own.
         if not model.startswith(_REGISTERED):
             raise RefusedError(
                 422, "a rule set is tried with registered models", got=model, remedy="register it"
             )
-    return rule_set, _trials.decide(text, batch, explain=explain)
+    return found.digest, _trials.decide(text, batch, explain=explain)
 
 
 def rule_problem(problem: Problem) -> RuleProblem:

@@ -8,6 +8,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
+from modelmill.documents.json_content import document_content
 from modelmill.documents.versions import NotFoundError, Version
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import error_responses
@@ -17,7 +18,6 @@ from modelmill_plugin.views import (
     DagId,
     IfMatch,
     PipelineDocument,
-    document_of,
     expected_etag,
     pipeline_document,
     set_etag,
@@ -126,4 +126,4 @@ def _summary(version: Version) -> dict[str, Any]:
 
 def version_document(version: Version) -> VersionDocument:
     """Return a version with its text, as routes show it."""
-    return VersionDocument(**_summary(version), text=version.text, document=document_of(version.text))
+    return VersionDocument(**_summary(version), text=version.text, document=document_content(version.text))

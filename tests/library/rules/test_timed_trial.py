@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from modelmill.errors import InputError
+from modelmill.errors import InputError, RuleSetError
 from modelmill.rules.engine import Engine
 from modelmill.rules.lifecycle.timed_trial import TrialProcess
 from modelmill.rules.reading import parse_rule_set
@@ -86,3 +86,24 @@ def test_a_trial_that_ends_late_does_not_end_the_next_one() -> None:
 def test_an_error_of_the_rule_set_is_handed_on(trials: TrialProcess) -> None:
     with pytest.raises(InputError, match="did you mean"):
         trials.decide(RULES.replace("WHEN", "ofer"), ROWS, explain=False)
+
+
+def test_a_check_finds_what_the_parser_finds(trials: TrialProcess) -> None:
+    text = RULES.replace("WHEN", "offer")
+    found = trials.check(text, schema=ROWS.schema, wait=1)
+    assert (found.digest, found.problems, found.models) == (parse_rule_set(text).digest, (), ())
+    assert found.document["rules"][0]["when"] == "offer"
+    wrong = text.replace("column: text", "column: txet")
+    assert trials.check(wrong, wait=1).digest is not None  # without columns nobody knows
+    found = trials.check(wrong, schema=ROWS.schema, wait=1)
+    with pytest.raises(RuleSetError) as caught:
+        parse_rule_set(wrong, schema=ROWS.schema)
+    assert (found.digest, found.problems) == (None, caught.value.problems)
+    assert trials.check("[", wait=1).document is None
+
+
+def test_a_check_that_takes_long_ends_in_time(trials: TrialProcess) -> None:
+    numbers = ",".join(f"'{number}'" for number in range(50_000))
+    with pytest.raises(InputError, match=r"is tried within 0\.2 seconds; got '\d{3},\d{3} characters'"):
+        trials.check(RULES.replace("WHEN", f'"text IN ({numbers})"'), wait=1, seconds=0.2)
+    assert trials.check(RULES.replace("WHEN", "offer"), wait=1).digest is not None

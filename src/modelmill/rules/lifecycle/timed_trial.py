@@ -1,8 +1,9 @@
-"""Deciding on a few rows within a time limit: in a child process, which ends with the time.
+"""Checking a rule set, and deciding on a few rows, within a time limit: in a child process that ends with it.
 
 Some rules take minutes on some rows (``LIKE`` with thousands of ``%``, patterns with many repetitions), and
-no check of a rule set can tell. A thread cannot be stopped, a process can. The child stays for the next
-trial: to import the engine takes longer than most trials.
+no check of a rule set can tell; and the check itself takes seconds for a long text. A thread cannot be
+stopped, a process can. The child stays for the next trial: to import the engine takes longer than most
+trials.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from modelmill.errors import InputError, ModelmillError, TransientError
+from modelmill.documents.json_content import document_content
+from modelmill.errors import InputError, ModelmillError, Problem, RuleSetError, TransientError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +35,21 @@ _START_SECONDS = 60.0
 _READY = b"ready\n"
 
 
+@dataclass(frozen=True)
+class CheckedText:
+    """What a check found in a rule set's text."""
+
+    document: Any
+    """Its content as JSON has it; None if it is not YAML."""
+    digest: str | None
+    """Of the rule set; None if there are problems."""
+    models: tuple[str, ...]
+    """Models that its signals name."""
+    problems: tuple[Problem, ...]
+
+
 class TrialProcess:
-    """A child process that decides on rows, one trial at a time; it is started when it is first needed."""
+    """A child process that tries rule sets, one at a time; it is started when it is first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,13 +69,38 @@ class TrialProcess:
         :raises InputError: if it takes longer, or a signal cannot be computed.
         :raises TransientError: if other trials take all the time, or the child cannot start.
         """
-        if not self._lock.acquire(timeout=3 * seconds):
+        header = {"text": text, "explain": explain, "seconds": seconds}
+        return self._answer(header, _packed(rows), wait=3 * seconds, got=f"{rows.num_rows} rows")[1]
+
+    def check(
+        self, text: str, *, schema: pa.Schema | None = None, wait: float, seconds: float = TRIAL_SECONDS
+    ) -> CheckedText:
+        """Check a rule set.
+
+        :param text: YAML or JSON.
+        :param schema: columns of the input, see :func:`~modelmill.rules.reading.parse_rule_set`.
+        :param wait: seconds that it may wait until others are done.
+        :param seconds: time that it may take, without the child's start.
+        :return: what is in it, and what is wrong with it.
+        :raises InputError: if it takes longer.
+        :raises TransientError: if others take all the time, or the child cannot start.
+        """
+        payload = b"" if schema is None else _packed(schema.empty_table())
+        header = {"text": text, "seconds": seconds}
+        about, _ = self._answer(header, payload, wait=wait, got=f"{len(text):,} characters")
+        problems = tuple(Problem(**one) for one in about["problems"])
+        return CheckedText(about["document"], about["digest"], tuple(about["models"]), problems)
+
+    def _answer(
+        self, header: dict[str, Any], payload: bytes, *, wait: float, got: str
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        seconds: float = header["seconds"]
+        if not self._lock.acquire(timeout=wait):
             raise TransientError("one rule set is tried at a time", remedy="try again in a minute")
         try:
             child = self._ready()
-            header = {"text": text, "explain": explain, "seconds": seconds}
             with _killed_after(seconds, child) as late:
-                answer = _ask(child, header, rows)
+                answer = _ask(child, header, payload)
             if answer is None:
                 self.close()  # while nobody else has started another one
         finally:
@@ -69,16 +110,16 @@ class TrialProcess:
                 f"a rule set is tried within {seconds:g} seconds"
                 if late.is_set()
                 else "a rule set must not end the process that tries it",
-                got=f"{rows.num_rows} rows",
-                remedy="look for LIKE with many %, or repetitions within repetitions; try fewer rows",
+                got=got,
+                remedy="look for LIKE with many %, or repetitions within repetitions; or take less",
             )
-        about, decided = answer
+        about, _ = answer
         if "error" in about:
             kind = TransientError if about["retryable"] else InputError
             error = kind.__new__(kind)
             ModelmillError.__init__(error, str(about["error"]))
             raise error
-        return decided
+        return answer
 
     def close(self) -> None:
         """End the child, if there is one."""
@@ -127,11 +168,11 @@ def _killed_after(seconds: float, child: subprocess.Popen[bytes]) -> Iterator[th
 
 
 def _ask(
-    child: subprocess.Popen[bytes], header: dict[str, Any], rows: pa.RecordBatch
+    child: subprocess.Popen[bytes], header: dict[str, Any], payload: bytes
 ) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """Return the child's answer; None if it ended."""
     try:
-        _send(_pipe(child.stdin), header, _packed(rows))
+        _send(_pipe(child.stdin), header, payload)
         answer = _receive(_pipe(child.stdout))
     except OSError:
         return None
@@ -162,12 +203,12 @@ def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     return header, content[about:]
 
 
-def _packed(rows: pa.RecordBatch) -> bytes:
+def _packed(rows: pa.RecordBatch | pa.Table) -> bytes:
     import pyarrow as pa
 
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
+        writer.write(rows)
     return sink.getvalue()
 
 
@@ -189,6 +230,26 @@ def _decided(header: dict[str, Any], content: bytes) -> pa.RecordBatch:
     )
 
 
+def _checked(header: dict[str, Any], content: bytes) -> dict[str, Any]:
+    from modelmill.rules.reading import parse_rule_set
+
+    text: str = header["text"]
+    digest: str | None = None
+    models: list[str] = []
+    problems: tuple[Problem, ...] = ()
+    try:
+        rule_set = parse_rule_set(text, schema=_unpacked(content).schema if content else None)
+        digest, models = rule_set.digest, rule_set.models
+    except RuleSetError as error:
+        problems = error.problems
+    return {
+        "document": document_content(text),
+        "digest": digest,
+        "models": models,
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
 def main() -> None:
     """Answer trials until the parent closes the pipe."""
     # What libraries print must not get between the answers.
@@ -206,8 +267,12 @@ def main() -> None:
         limit = int(time.process_time() + 4 * asked[0]["seconds"]) + 60
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         try:
-            answer = _packed(_decided(*asked))
             about: dict[str, Any] = {}
+            answer = b""
+            if "explain" in asked[0]:
+                answer = _packed(_decided(*asked))
+            else:
+                about = _checked(*asked)
         except ModelmillError as error:
             about, answer = {"error": str(error), "retryable": error.retryable}, b""
         _send(answers, about, answer)
