@@ -31,6 +31,7 @@ from pydantic import ValidationError
 from modelmill.artifacts import ContentKind, ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
+from modelmill.models.limits import read_bounded
 from modelmill.options import Record
 from modelmill.system.digests import file_digest
 from modelmill.tasks.base import Task
@@ -131,7 +132,7 @@ class BundleInfo(Record):
         :raises ModelError: if it is no bundle.
         """
         try:
-            info = cls.model_validate_json((folder / INFO_FILE).read_text())
+            info = cls.model_validate_json(read_bounded(folder / INFO_FILE))
         except (OSError, ValidationError) as error:
             raise ModelError(
                 f"a model bundle has a valid {INFO_FILE} ({type(error).__name__})",
@@ -186,7 +187,8 @@ def bundle_digest(folder: Path) -> str:
         )
     total = hashlib.sha256()
     for path in paths:
-        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
+        # A name need not be text.
+        total.update(f"{path.name}\0{file_digest(path)}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from modelmill.errors import ModelError
 from modelmill.models.foreign_options import ForeignModelOptions
-from modelmill.tokens.images import CHANNELS, ImageInput
+from modelmill.tokens.images import CHANNELS, MOST_SIDE, ImageInput
 
 _LEAST = 1e-30
 """Probability that stands for 0: its logarithm is finite in 32 bits."""
@@ -118,6 +118,12 @@ def _input(model: Any, options: ForeignModelOptions) -> _Shape:
         if options.resize is None:
             raise ModelError("the model's input says no size", got=said, remedy="set resize")
         height, width = height or options.resize[0], width or options.resize[1]
+    if max(height, width) > MOST_SIDE:
+        raise ModelError(
+            f"an imported model reads images of at most {MOST_SIDE} pixels high and wide",
+            got=said,
+            remedy="export it with a smaller input",
+        )
     return _Shape(inputs[0].name, kind.elem_type, nhwc, height, width)
 
 

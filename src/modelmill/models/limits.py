@@ -1,4 +1,4 @@
-"""Bounds of a base model's files, looked at before anything is built: a file can do harm without code.
+"""Bounds of a model's files, looked at before anything is built: a file can do harm without code.
 
 A configuration of a million layers takes minutes and all memory; a link to ``/dev/zero`` never ends. So every
 file is a regular one that lies in the model's folder, text files have a size limit, and the weights that a
@@ -20,6 +20,7 @@ MOST_BYTES = {
     "chat_template.jinja": 1 << 20,
     "config.json": 4 << 20,
     "model.safetensors.index.json": 32 << 20,
+    "modelmill.json": 16 << 20,
     "preprocessor_config.json": 1 << 20,
     "tokenizer.json": 256 << 20,
     "tokenizer_config.json": 16 << 20,

@@ -30,7 +30,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded; of an animation the first picture."""
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 50_000_000
+MOST_SIDE = 2048
+"""Pixels to which an image is brought, high and wide."""
 CHANNELS = 3
+_MOST_SETTINGS_BYTES = 1 << 16
 IMAGES_AT_ONCE = 256
 """Images whose pixels are in memory at the same time: at 224 pixels 39 MB."""
 
@@ -52,8 +55,8 @@ class ImageInput(Record):
     The whole image is read, whatever its shape: what lies at its edges, such as a border, is not cut off.
     """
 
-    height: int = Field(ge=1, le=2048)
-    width: int = Field(ge=1, le=2048)
+    height: int = Field(ge=1, le=MOST_SIDE)
+    width: int = Field(ge=1, le=MOST_SIDE)
     resampling: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] = "bilinear"
     mean: tuple[float, float, float]
     """Of red, green and blue, from 0 to 1: subtracted before the pixels are divided by :attr:`spread`."""
@@ -77,7 +80,9 @@ class ImageInput(Record):
         :raises ModelError: if it cannot be read.
         """
         try:
-            return cls.model_validate_json((folder / IMAGE_FILE).read_text())
+            with (folder / IMAGE_FILE).open("rb") as file:
+                # One that is longer is cut, and so no JSON.
+                return cls.model_validate_json(file.read(_MOST_SETTINGS_BYTES))
         except (OSError, ValidationError) as error:
             raise ModelError(
                 f"{IMAGE_FILE} must say how images are read ({type(error).__name__})",

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from modelmill.errors import ModelError
 from modelmill.models import foreign_onnx
+from modelmill.models.bundle import bundle_digest
 from modelmill.models.foreign_bundle import import_foreign
 from modelmill.models.foreign_options import ForeignModelOptions
 from modelmill.models.scorers import load_scorer
@@ -150,6 +151,10 @@ def test_options_that_contradict_each_other_are_refused(values: dict[str, Any]) 
         options(**values)
 
 
+def test_an_input_that_no_image_is_brought_to_is_refused(tmp_path: Path) -> None:
+    assert "at most 2048 pixels" in refused(classifier(tmp_path / "m.onnx", size=(1 << 20, 12)), tmp_path)
+
+
 def refused(path: Path, tmp_path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         import_foreign(path, tmp_path / "b", options(), image="i")
@@ -208,6 +213,43 @@ def test_a_graph_that_needs_all_memory_ends_alone(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "bomb.onnx"))
     with pytest.raises(ModelError, match="ONNX Runtime must load"):
         import_foreign(tmp_path / "bomb.onnx", tmp_path / "b", options(output="more"), image="i")
+
+
+def test_an_answer_of_millions_of_numbers_does_not_leave_its_process(tmp_path: Path) -> None:
+    nodes = (
+        helper.make_node(
+            "Constant", [], ["size"], value=numpy_helper.from_array(np.array([40_000, 3]), "size")
+        ),
+        helper.make_node("Expand", ["logits", "size"], ["many"]),
+    )
+    model = onnx.load(str(classifier(tmp_path / "m.onnx", nodes=nodes)))
+    model.graph.output.append(helper.make_tensor_value_info("many", TensorProto.FLOAT, None))
+    onnx.save(model, str(tmp_path / "wide.onnx"))
+    with pytest.raises(ModelError, match="an answer has at most 100,000 numbers; got 120,000"):
+        import_foreign(tmp_path / "wide.onnx", tmp_path / "b", options(output="many"), image="i")
+
+
+def test_a_file_whose_name_is_no_text_counts(tmp_path: Path) -> None:
+    (tmp_path / "modelmill.json").touch()
+    before = bundle_digest(tmp_path)
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff")).touch()
+    assert bundle_digest(tmp_path) != before
+
+
+@pytest.mark.parametrize("name", ["modelmill.json", "image.json"])
+@pytest.mark.parametrize("how", ["bytes", "long", "link"])
+def test_a_bundle_whose_description_is_none_is_refused(tmp_path: Path, name: str, how: str) -> None:
+    bundle = tmp_path / "bundle"
+    import_foreign(classifier(tmp_path / "m.onnx"), bundle, options(), image="i")
+    if how == "bytes":
+        (bundle / name).write_bytes((bundle / name).read_text().encode("utf-16"))
+    elif how == "long":
+        (bundle / name).write_bytes(b" " * (17 << 20) + (bundle / name).read_bytes())
+    else:  # it never ends
+        (bundle / name).unlink()
+        (bundle / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=rf"{name}|regular files"):
+        load_scorer(bundle, threads=1)
 
 
 def test_opennsfw_answers_as_its_own_package_does(tmp_path: Path) -> None:
