@@ -54,9 +54,11 @@ class Endpoint:
             )
         try:
             parts = urlsplit(url)
-        except ValueError:  # a bracket that is not closed
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+            is_whole = parts.port != 0 and url.isprintable() and " " not in url
+        except ValueError:  # a bracket that is not closed, a port that is none
+            parts, is_whole = urlsplit(""), False
+        is_plain = is_whole and not (parts.query or parts.fragment or "@" in parts.netloc)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
             raise ConfigError(
                 f"{URL_VARIABLE} is an http or https URL without user and query, such as https://host/v1",
                 got=f"{parts.scheme}://…",
