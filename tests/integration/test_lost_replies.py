@@ -62,11 +62,13 @@ def test_the_run_of_a_step_that_died_is_marked_when_the_next_one_starts(
 ) -> None:
     client = tracking_client(servers[0])
     experiment = experiment_id(client, "deaths")
+    for digit in "abc":
+        (tmp_path / (digit * 64)).mkdir()
     dead, alive, elsewhere = (
-        open_run(client, experiment, digit * 64, name=digit, tags={}).run_id for digit in "abc"
+        open_run(client, experiment, digit * 64, name=digit, tags={}, folder=tmp_path / (digit * 64)).run_id
+        for digit in "abc"
     )
     for digit in "ab":
-        (tmp_path / (digit * 64)).mkdir()
         (tmp_path / (digit * 64) / "lock").touch()
     with locked(tmp_path / ("b" * 64) / "lock"):
         assert mark_dead_runs(client, experiment, tmp_path) == [dead]

@@ -96,7 +96,7 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
             return result
         for dead in mark_dead_runs(client, experiment, settings.home / "steps"):
             print(f"run {dead} is marked KILLED: its process died", flush=True)
-        run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request))
+        run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request), folder=workdir)
         # This machine may have been paused since it asked, and another one have done the step.
         later = find_finished(client, experiment, step.key)
         if later and later != finished and (result := step.reused(later)):

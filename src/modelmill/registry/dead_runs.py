@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.registry.finished_runs import TAG_STEP_KEY
-from modelmill.registry.tracking import TAG_ERROR
+from modelmill.registry.tracking import ATTEMPTS, TAG_ERROR, TAG_OPENED_BY
 from modelmill.system.locks import locked_if_free
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ DIED = "its process died"
 def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[str]:
     """Mark the runs of steps that died as KILLED.
 
-    Only runs whose step was started from the same work directory are looked at, by the lock that a step holds
-    while it lives.
+    Only runs that an attempt from the same work directory has opened last are looked at, by the lock that a
+    step holds while it lives: another machine's may live, whatever was tried here before.
 
     :param client: MLflow's client.
     :param experiment: experiment id.
@@ -35,13 +35,21 @@ def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[s
         key = str(run.data.tags.get(TAG_STEP_KEY, ""))
         if not re.fullmatch(r"[0-9a-f]{64}", key):
             continue
+        opened_by = run.data.tags.get(TAG_OPENED_BY)
         with locked_if_free(steps / key / "lock") as free:
             # The step may have ended after it was found: its run is no longer running, or discarded.
-            if free and _is_running(client, run.info.run_id):
+            if free and opened_by in _attempts(steps / key) and _is_running(client, run.info.run_id):
                 client.set_tag(run.info.run_id, TAG_ERROR, DIED)
                 client.set_terminated(run.info.run_id, status="KILLED")
                 marked.append(str(run.info.run_id))
     return marked
+
+
+def _attempts(folder: Path) -> list[str]:
+    try:
+        return (folder / ATTEMPTS).read_text().split()
+    except FileNotFoundError:
+        return []
 
 
 def _is_running(client: MlflowClient, run_id: str) -> bool:

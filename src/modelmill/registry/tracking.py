@@ -49,6 +49,8 @@ TAG_HOST = "modelmill.host"
 """Name of the machine that a step has run on."""
 TAG_OPENED_BY = "modelmill.opened_by"
 """Names the attempt that has opened the run last."""
+ATTEMPTS = "attempts"
+"""File of a step's work folder with the names of its attempts on this machine that have not ended well."""
 TAG_OPENED_AT = "modelmill.opened_at"
 """When that was, in milliseconds since 1970: MLflow keeps the begin of the first attempt."""
 TAG_PYTHON = "modelmill.python"
@@ -386,7 +388,13 @@ def find_runs(client: MlflowClient, places: Collection[RunPlace]) -> dict[str, F
 
 
 def open_run(
-    client: MlflowClient, experiment: str, key: str, *, name: str, tags: Mapping[str, str]
+    client: MlflowClient,
+    experiment: str,
+    key: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    folder: Path | None = None,
 ) -> TrackedRun:
     """Reopen the run that a dead or failed attempt left, or make one.
 
@@ -398,9 +406,14 @@ def open_run(
     :param key: step key.
     :param name: run name: the step's id.
     :param tags: lineage tags, set again on a reopened run.
+    :param folder: the step's work folder. The attempt is named there before MLflow knows of it, so that the
+        next step can tell a run that died here from one that lives elsewhere; None: nobody looks.
     :return: the run, with status ``RUNNING``.
     """
     attempt = uuid.uuid4().hex
+    if folder is not None:
+        with (folder / ATTEMPTS).open("a") as file:
+            file.write(f"{attempt}\n")
     now = str(int(time.time() * 1000))
     all_tags = {**tags, TAG_STEP_KEY: key, TAG_OPENED_BY: attempt, TAG_OPENED_AT: now}
     left = _unfinished(client, experiment, key)

@@ -17,7 +17,14 @@ from modelmill.monitoring.morning import TAG_LOGICAL_DATE, TAG_MAP_INDEX, Mornin
 from modelmill.monitoring.morning_page import as_html, as_text
 from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.ledger import Entry, append
-from modelmill.registry.tracking import TrackedRun, experiment_id, open_run, tracking_client
+from modelmill.registry.tracking import (
+    ATTEMPTS,
+    TAG_OPENED_BY,
+    TrackedRun,
+    experiment_id,
+    open_run,
+    tracking_client,
+)
 from modelmill.settings import Settings
 
 
@@ -167,8 +174,11 @@ def test_a_night_costs_what_its_own_attempts_took(settings: Settings) -> None:
     night = Night(settings)
     night.again(night.days_ago("fails each night", 3, status="FAILED")).fail(RuntimeError("again"))
     died = night.days_ago("died", 2, status=None)
-    (settings.home / "steps" / f"{night.number:064x}").mkdir(parents=True)
-    (settings.home / "steps" / f"{night.number:064x}" / "lock").touch()
+    died.client.set_tag(died.run_id, TAG_OPENED_BY, "attempt")
+    folder = settings.home / "steps" / f"{night.number:064x}"
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    (folder / ATTEMPTS).write_text("attempt\n")
     assert mark_dead_runs(died.client, died.experiment_id, settings.home / "steps") == [died.run_id]
     told = night.told()
     assert {(one.step, one.how) for one in told.failed} == {

@@ -20,8 +20,8 @@ def test_a_run_that_ends_meanwhile_stays_as_it_ended(
 ) -> None:
     client = tracking_client(settings.tracking_uri)
     experiment = experiment_id(client, "tests")
-    run = open_run(client, experiment, KEY, name="step", tags={})
     (tmp_path / KEY).mkdir()
+    run = open_run(client, experiment, KEY, name="step", tags={}, folder=tmp_path / KEY)
     (tmp_path / KEY / "lock").touch()
     search = client.search_runs
 
@@ -35,3 +35,19 @@ def test_a_run_that_ends_meanwhile_stays_as_it_ended(
     info = client.get_run(run.run_id).info
     expected = ("FINISHED", "active") if end == "finish" else ("FAILED", "deleted")
     assert (info.status, info.lifecycle_stage) == expected
+
+
+def test_a_run_that_lives_on_another_machine_is_not_marked(settings: Settings, tmp_path: Path) -> None:
+    client = tracking_client(settings.tracking_uri)
+    experiment = experiment_id(client, "tests")
+    here, there = tmp_path / "here" / KEY, tmp_path / "there" / KEY
+    for folder in (here, there):
+        folder.mkdir(parents=True)
+    (here / "lock").touch()
+    died = open_run(client, experiment, KEY, name="step", tags={}, folder=here)
+    lives = open_run(client, experiment, KEY, name="step", tags={}, folder=there)
+    assert lives.run_id == died.run_id
+    assert mark_dead_runs(client, experiment, here.parent) == []
+    assert client.get_run(lives.run_id).info.status == "RUNNING"
+    open_run(client, experiment, KEY, name="step", tags={}, folder=here)  # and dies
+    assert mark_dead_runs(client, experiment, here.parent) == [died.run_id]

@@ -244,10 +244,11 @@ def test_a_removal_that_is_killed_anywhere_goes_on_next_time(
 def test_runs_of_dead_processes_are_marked_and_go_later(
     settings: Settings, step_context: StepContext
 ) -> None:
-    run = open_run(step_context.run.client, step_context.run.experiment_id, key(7), name="dead", tags={})
-    lock = settings.home / "steps" / key(7) / "lock"
-    lock.parent.mkdir(parents=True)
-    lock.touch()
+    folder = settings.home / "steps" / key(7)
+    folder.mkdir(parents=True)
+    client, experiment = step_context.run.client, step_context.run.experiment_id
+    run = open_run(client, experiment, key(7), name="dead", tags={}, folder=folder)
+    (folder / "lock").touch()
     assert [what.split()[1] for what in found(settings)] == []
     assert mark_all_dead_runs(settings) == [run.run_id]
     assert [what.split()[1] for what in found(settings)] == [run.run_id]
