@@ -2,13 +2,13 @@
 
 ::
 
-    python benchmarks/language_models.py budget --runs 50 --seed 0   # kills, faults, two racing processes
-    python benchmarks/language_models.py budget --signals 3         # the same with three signals a request
-    python benchmarks/language_models.py limit                      # share of a limit that is used: 4 minutes
-    python benchmarks/language_models.py cpu                        # CPU for an answer
-    python benchmarks/language_models.py memory --signals 5         # 100,000 answers in one step
-    python benchmarks/language_models.py injections                 # 1,000 rows that give instructions
-    python benchmarks/language_models.py canaries                   # 10,000 rows with secrets beside the text
+    python -m benchmarks.language_models budget --runs 50 --seed 0   # kills, faults, two racing processes
+    python -m benchmarks.language_models budget --signals 3         # the same with three signals a request
+    python -m benchmarks.language_models limit                      # share of a limit that is used: 4 minutes
+    python -m benchmarks.language_models cpu                        # CPU for an answer
+    python -m benchmarks.language_models memory --signals 5         # 100,000 answers in one step
+    python -m benchmarks.language_models injections                 # 1,000 rows that give instructions
+    python -m benchmarks.language_models canaries                   # 10,000 rows with secrets beside the text
 
 The endpoint is a stub in a process of its own (``demo/servers/language_model.py``); no figure says anything
 of a language model. Processes are forked, so that a hundred of them start in a second.
@@ -23,16 +23,15 @@ import os
 import random
 import resource
 import signal
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.servers.language_model import Behaviour, LanguageModelStub
+from benchmarks.forked_stub import bill, end, forked, serve
+from demo.servers.language_model import Behaviour
 
 from modelmill.language_models.answers import AnswerOrigin, keep_answers, known_answers
 from modelmill.language_models.asker import Ask, Asker, Tally
@@ -108,51 +107,6 @@ class Asked:
 
 
 ONE = Asked.about(1)
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Run something in a child that ends with it."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)
-    return child
-
-
-Record = Callable[[str, Mapping[str, str], bytes], None]
-
-
-def serve(behaviour: Behaviour, record: Record | None = None) -> tuple[int, str]:
-    """Start a stub in a process of its own."""
-    reads, writes = os.pipe()
-
-    def work() -> None:
-        stub = LanguageModelStub(behaviour, record=record)
-        os.write(writes, f"{stub.url}\n".encode())
-        stub.server.serve_forever()
-
-    child = forked(work)
-    os.close(writes)
-    with os.fdopen(reads) as pipe:
-        return child, pipe.readline().strip()
-
-
-def end(child: int) -> int:
-    """Kill a child."""
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
-
-
-def bill(url: str) -> dict[str, Any]:
-    """Return what a stub has billed."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return dict(json.load(answer))
 
 
 def ask(
