@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,8 @@ def disk_error(error: BaseException, folder: Path) -> TransientError | None:
         masked = "disk I/O error" in str(one) and _is_full(folder)
         said = _SAID.search(str(one))
         if is_full or masked or said:
-            place = one.filename if isinstance(one, OSError) and one.filename else folder
+            named = one.filename if isinstance(one, OSError) else None
+            place = named or next(filter(_is_full, (folder, Path(tempfile.gettempdir()))), folder)
             reason = said[0] if said else one.strerror if isinstance(one, OSError) else "disk I/O error"
             return TransientError(
                 f"the disk must take what a step writes ({reason})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_every_library_s_words_are_known(error: Exception, tmp_path: Path) -> No
     found = disk_error(error, tmp_path)
     assert found is not None
     assert ("/data/x" if isinstance(error, OSError) else str(tmp_path)) in str(found)
+
+
+def test_a_full_temporary_folder_is_told_from_the_work_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    full = {temporary}
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda place: SimpleNamespace(free=0 if place in full else 1 << 40)
+    )
+    error = RuntimeError("Unable to write (os error 28)")
+    assert f"got '{temporary}'" in str(disk_error(error, home))
+    full.add(home)
+    assert f"got '{home}'" in str(disk_error(error, home))
 
 
 def test_the_cause_of_an_error_counts_too(tmp_path: Path) -> None:
