@@ -32,6 +32,7 @@ from modelmill.labels.newest_table import NewestTable
 from modelmill.labels.queue import LEASE, UNSKIPPED, LabelQueue, QueueRow
 from modelmill.labels.queue_state import QueueState
 from modelmill.tables.conditional_append import Proposal, append_if
+from modelmill.tables.opening import transaction_version
 from modelmill.tables.storage import table_location
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def _asked(queue: LabelQueue) -> str:
 
 
 def _count(table: DeltaTable | None, transaction: str) -> int:
-    return 0 if table is None else table.transaction_version(transaction) or 0
+    return 0 if table is None else transaction_version(table, transaction) or 0
 
 
 def _proposal(

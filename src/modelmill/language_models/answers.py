@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.artifacts import TableRef
 from modelmill.language_models.prices import Tariff
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.reading import scan_arrow
 from modelmill.tables.storage import table_exists
 
@@ -174,7 +174,7 @@ def keep_answers(
             known = pa.chunked_array(there, pa.string())
             missing = rows.filter(pc.invert(pc.is_in(rows.column("key"), known)))
         appended = missing.num_rows
-        count = 0 if table is None else table.transaction_version(_COUNTER) or 0
+        count = 0 if table is None else transaction_version(table, _COUNTER) or 0
         return Proposal(missing, {_COUNTER: count + 1}) if appended else None
 
     append_if(uri, propose, schema=schema(), properties={"delta.appendOnly": "true"})

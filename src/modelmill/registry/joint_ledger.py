@@ -21,7 +21,6 @@ from modelmill.registry.ledger_table import (
     LedgerRow,
     as_table,
     champion_counter,
-    counter,
     damaged,
     files_of,
     following,
@@ -32,7 +31,7 @@ from modelmill.registry.ledger_table import (
 )
 from modelmill.tables.conditional_append import Proposal, append_if
 from modelmill.tables.files import logged_files
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.storage import table_exists
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def append_together(
 
     def propose(table: DeltaTable | None) -> Proposal | None:
         written.clear()
-        if table is not None and counter(table, step_key) is not None:
+        if table is not None and transaction_version(table, step_key) is not None:
             return None
         newest, settled = _counters(table)
         heads = heads_of(table, models)
@@ -166,7 +165,7 @@ def settle_together(settings: Settings, move: JointMove, models: Sequence[str]) 
 def move_of_step(settings: Settings, step_key: str) -> JointMove | None:
     """Return the joint move that a step has made; None if it has made none."""
     table = _ledger(settings)
-    number = None if table is None else counter(table, step_key)
+    number = None if table is None else transaction_version(table, step_key)
     return None if table is None or number is None else _move(table, number)
 
 
@@ -206,8 +205,8 @@ def _counters(table: DeltaTable | None) -> tuple[int, int]:
     """Return the numbers of the newest joint move, and of the newest that is settled."""
     if table is None:
         return 0, 0
-    newest = counter(table, _JOINT) or 0
-    return newest, counter(table, _JOINT_SETTLED) or 0
+    newest = transaction_version(table, _JOINT) or 0
+    return newest, transaction_version(table, _JOINT_SETTLED) or 0
 
 
 def _waiting(table: DeltaTable | None, move: JointMove) -> dict[str, LedgerRow]:
@@ -217,7 +216,7 @@ def _waiting(table: DeltaTable | None, move: JointMove) -> dict[str, LedgerRow]:
     return {
         name: row
         for name, row in move.moving.items()
-        if (counter(table, settled_counter(name)) or 0) < row.number
+        if (transaction_version(table, settled_counter(name)) or 0) < row.number
     }
 
 

@@ -26,7 +26,6 @@ from modelmill.registry.ledger_table import (
     as_table,
     champion_counter,
     check_chain,
-    counter,
     current_user,
     files_of,
     following,
@@ -38,7 +37,7 @@ from modelmill.registry.ledger_table import (
     settled_counter,
 )
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.storage import table_exists
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def append(
     def propose(table: DeltaTable | None) -> Proposal | None:
         nonlocal is_taken
         written.clear()
-        is_taken = table is not None and counter(table, step_key) is not None
+        is_taken = table is not None and transaction_version(table, step_key) is not None
         if is_taken:
             return None
         found = head_of(table, model)
@@ -191,6 +190,6 @@ def find(settings: Settings, model: str, step_key: str) -> LedgerRow | None:
     """
     if not table_exists(settings.ledger):
         return None
-    if counter(open_table(settings.ledger), step_key) is None:
+    if transaction_version(open_table(settings.ledger), step_key) is None:
         return None
     return next((row for row in entries(settings, model=model) if row.step_key == step_key), None)

@@ -21,6 +21,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.options import Record
 from modelmill.tables.files import ActiveFile, check_newest_commit, logged_files, path_within
+from modelmill.tables.opening import transaction_version
 from modelmill.tables.reading import read_batches
 from modelmill.tables.storage import table_location
 
@@ -107,31 +108,6 @@ def settled_counter(model: str) -> str:
     return f"settled/{model}"
 
 
-def counter(table: DeltaTable, transaction: str) -> int | None:
-    """Return the value of an application transaction of the ledger.
-
-    :param table: the ledger.
-    :param transaction: such as :func:`champion_counter` names it.
-    :return: the value; None if no commit has it.
-    :raises TableError: if the log cannot say, because it was damaged.
-    """
-    from deltalake.exceptions import DeltaError
-
-    try:
-        found: int | None = table.transaction_version(transaction)
-    except DeltaError as error:
-        raise _damaged_log(table, " ".join(str(error).split())[:200]) from error
-    return found
-
-
-def _damaged_log(table: DeltaTable, what: str) -> TableError:
-    return TableError(
-        f"the ledger's log must be as it was written ({table_location(table.table_uri)})",
-        got=what,
-        remedy="restore the ledger's table from a copy",
-    )
-
-
 def head_of(table: DeltaTable | None, model: str) -> Head:
     """Return the end of a model's rows at a version of the ledger.
 
@@ -153,7 +129,7 @@ def heads_of(table: DeltaTable | None, models: Sequence[str]) -> dict[str, Head]
     """
     if table is None:
         return {model: Head(last=None, settled=True) for model in models}
-    numbers = {model: counter(table, champion_counter(model)) or 0 for model in models}
+    numbers = {model: transaction_version(table, champion_counter(model)) or 0 for model in models}
     files = files_of(table)
     holding = [
         file
@@ -196,7 +172,7 @@ def _head(
 
 def _settled(table: DeltaTable, model: str, number: int) -> int:
     """Return the number of the last row that is settled; TableError if there is no such row."""
-    settled = counter(table, settled_counter(model)) or 0
+    settled = transaction_version(table, settled_counter(model)) or 0
     if settled > number:
         raise damaged(model, f"row {settled} is settled, after the last one, row {number}")
     return settled
@@ -230,7 +206,7 @@ def check_chain(rows: Sequence[LedgerRow], table: DeltaTable, model: str) -> Non
     :param model: name of the model.
     :raises TableError: if not.
     """
-    counted = counter(table, champion_counter(model)) or 0
+    counted = transaction_version(table, champion_counter(model)) or 0
     if [row.number for row in rows] != list(range(1, counted + 1)):
         raise damaged(model, f"{len(rows)} rows instead of {counted}")
     _settled(table, model, counted)
@@ -272,7 +248,11 @@ def files_of(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:
         low, high, first, last = (column[index] if column else None for column in known)
         found.append((file, (low, high, first, last)))
     if not found:
-        raise _damaged_log(table, "no rows")
+        raise TableError(
+            f"the ledger must have rows ({table_location(table.table_uri)})",
+            got="none",
+            remedy="restore the ledger's table from a copy",
+        )
     return found
 
 

@@ -20,7 +20,7 @@ from modelmill.tables.files import (
     file_digests,
     logged_files,
 )
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.write_checks import check_not_kept, transient, write_check
@@ -49,7 +49,7 @@ def committed_version(uri: str, transaction: str) -> int | None:
 
 
 def _version_of(table: DeltaTable, place: str, transaction: str) -> int | None:
-    if table.transaction_version(transaction) is None:
+    if transaction_version(table, transaction) is None:
         return None
     for version in range(table.version(), -1, -1):
         actions = commit_actions(place, version)
@@ -225,7 +225,7 @@ def _commit_once(place: str, change: _Change) -> int | None:
 def _check_change(table: DeltaTable, change: _Change, place: str) -> None:
     if change.mode == "append" and _columns(table.schema()) != _columns(change.schema):
         raise TransientError("the table's columns must not change while rows are added", got=place)
-    settled = [name for name in change.parts if table.transaction_version(name) is not None]
+    settled = [name for name in change.parts if transaction_version(table, name) is not None]
     if settled:
         raise TransientError(
             "a file is loaded once; another writer has just loaded some of these",

@@ -55,6 +55,24 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     return table
 
 
+def transaction_version(table: DeltaTable, transaction: str) -> int | None:
+    """Return the version of an application transaction that a table's log has.
+
+    :param table: the table, as one version.
+    :param transaction: the application's id.
+    :return: its version; None if no commit has it.
+    :raises TableError: if the log cannot say, because it was damaged: opening a table does not read this.
+    """
+    from deltalake.exceptions import DeltaError
+
+    try:
+        found: int | None = table.transaction_version(transaction)
+    except DeltaError as error:
+        place = table_location(table.table_uri)
+        raise _open_error(place, None, error) from error
+    return found
+
+
 def table_schema(ref: TableRef | DatasetRef) -> pa.Schema:
     """Return the columns of a table, at its version, as Arrow has them; see :func:`open_table` for errors."""
     import pyarrow as pa

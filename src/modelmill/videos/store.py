@@ -17,7 +17,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TransientError
 from modelmill.tables.commits import commit_files
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.row_replacement import replace_rows
 from modelmill.tables.storage import table_exists
@@ -139,7 +139,7 @@ def _missing(rows: pa.Table, place: str, table: DeltaTable | None) -> Proposal |
     new = rows.filter(pa.array([row not in known for row in _rows(rows)], pa.bool_()))
     if not new.num_rows:
         return None
-    return Proposal(new, {_APPLICATION: (table.transaction_version(_APPLICATION) or 0) + 1})
+    return Proposal(new, {_APPLICATION: (transaction_version(table, _APPLICATION) or 0) + 1})
 
 
 def _rows(rows: pa.Table | pa.RecordBatch) -> Iterable[Identity]:
