@@ -40,7 +40,7 @@ def free_port() -> int:
 def watch(*groups: Servers | None) -> NoReturn:
     """Wait for as long as all servers run.
 
-    :param groups: servers; None: those were not started.
+    :param *groups: servers; None: those were not started.
     :raises ServerError: if one has ended, with the end of its log.
     """
     while True:
