@@ -1,7 +1,7 @@
 """Looking up the champions of hundreds of registered models together, for a question about many steps.
 
 Each gate and each promotion asks who is champion, which is a request to MLflow: 600 of them for a night of
-300 signals. MLflow lists models with their aliases, a thousand in a request.
+300 signals. MLflow lists models with their aliases, a thousand in a request. The ledger is opened once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
 
+from modelmill.registry import ledger
 from modelmill.registry.champion import Registry, alias_version
+from modelmill.registry.ledger_table import champion_counter
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, patiently
+from modelmill.tables.opening import transaction_version
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from modelmill.settings import Settings
 
 ALONE = 20
@@ -30,6 +35,7 @@ class _Look:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], int | None] = {}
         self._listed: set[str] = set()
+        self._ledgers: dict[str, DeltaTable | None] = {}
 
     def version(self, name: str, settings: Settings) -> int | None:
         place = (settings.tracking_uri, name)
@@ -38,6 +44,11 @@ class _Look:
         if place not in self._found:
             self._found[place] = _asked(name, settings)
         return self._found[place]
+
+    def ledger(self, settings: Settings) -> DeltaTable | None:
+        if settings.ledger not in self._ledgers:
+            self._ledgers[settings.ledger] = ledger.opened(settings)
+        return self._ledgers[settings.ledger]
 
     def _list(self, settings: Settings) -> None:
         """Keep the champion of each model that MLflow lists."""
@@ -83,3 +94,16 @@ def champion_version(name: str, settings: Settings) -> int | None:
 
 def _asked(name: str, settings: Settings) -> int | None:
     return alias_version(Registry(tracking_client(settings.tracking_uri), settings), name)
+
+
+def has_rows(name: str, settings: Settings) -> bool:
+    """Return whether the ledger has rows of a model: one that was removed, or begun anew, has none.
+
+    :param name: registered model.
+    :param settings: where the ledger is.
+    :return: whether there is one.
+    :raises TableError: if the ledger cannot be read.
+    """
+    look = _looks.get()
+    table = ledger.opened(settings) if look is None else look.ledger(settings)
+    return table is not None and transaction_version(table, champion_counter(name)) is not None

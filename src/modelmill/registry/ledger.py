@@ -56,8 +56,19 @@ __all__ = [
     "find",
     "head",
     "heads",
+    "opened",
     "settle",
 ]
+
+
+def opened(settings: Settings) -> DeltaTable | None:
+    """Return the ledger's table at its newest version.
+
+    :param settings: where the ledger is.
+    :return: the table; None if there is none yet.
+    :raises TableError: if it cannot be read.
+    """
+    return open_table(settings.ledger) if table_exists(settings.ledger) else None
 
 
 def head(settings: Settings, model: str) -> Head:
@@ -68,7 +79,7 @@ def head(settings: Settings, model: str) -> Head:
     :return: the head.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    return head_of(open_table(settings.ledger) if table_exists(settings.ledger) else None, model)
+    return head_of(opened(settings), model)
 
 
 def heads(settings: Settings, models: Sequence[str]) -> dict[str, Head]:
@@ -79,7 +90,7 @@ def heads(settings: Settings, models: Sequence[str]) -> dict[str, Head]:
     :return: the heads by model.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    return heads_of(open_table(settings.ledger) if table_exists(settings.ledger) else None, models)
+    return heads_of(opened(settings), models)
 
 
 def append(
@@ -165,9 +176,9 @@ def entries(settings: Settings, *, model: str | None = None) -> list[LedgerRow]:
     :return: the rows; empty if there is no ledger yet.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    if not table_exists(settings.ledger):
+    table = opened(settings)
+    if table is None:
         return []
-    table = open_table(settings.ledger)
     rows = read_rows(
         table, [file for file, bounds in files_of(table) if model is None or holds(bounds, model)]
     )
@@ -188,8 +199,7 @@ def find(settings: Settings, model: str, step_key: str) -> LedgerRow | None:
     :param step_key: the row's ``step_key``.
     :return: the row; None if there is none.
     """
-    if not table_exists(settings.ledger):
-        return None
-    if transaction_version(open_table(settings.ledger), step_key) is None:
+    table = opened(settings)
+    if table is None or transaction_version(table, step_key) is None:
         return None
     return next((row for row in entries(settings, model=model) if row.step_key == step_key), None)

@@ -32,10 +32,10 @@ def run(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> 
 
 
 def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
-    from modelmill.registry.promotion import champion_version
+    from modelmill.registry.champion_look import champion_version, has_rows
 
     _, name, version = outputs.model.uri.rsplit("/", 2)
-    return champion_version(name, settings) == int(version)
+    return champion_version(name, settings) == int(version) and has_rows(name, settings)
 
 
 def _assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:

@@ -131,6 +131,7 @@ def _judged(
 
 
 def _still_champions(outputs: ReplaceTrunkOutputs, settings: Settings) -> bool:
+    from modelmill.registry.champion_look import has_rows
     from modelmill.registry.promotion import champion
     from modelmill.registry.signal_models import read_signals
     from modelmill.registry.tracking import tracking_client
@@ -138,7 +139,7 @@ def _still_champions(outputs: ReplaceTrunkOutputs, settings: Settings) -> bool:
     client = tracking_client(settings.tracking_uri)
     for model in read_signals(outputs.signals).values():
         _, name, _ = model.uri.rsplit("/", 2)
-        if champion(name, client) != model:
+        if champion(name, client) != model or not has_rows(name, settings):
             return False
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from modelmill.component import StepContext
 from modelmill.errors import GateError, ModelmillError
 from modelmill.registry import champion, ledger, promotion
 from modelmill.registry.approval import answered
-from modelmill.registry.ledger import entries
+from modelmill.registry.champion_look import one_look
+from modelmill.registry.ledger import Entry, append, entries
 from modelmill.registry.versions import patiently
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
@@ -107,6 +109,31 @@ def test_a_promotion_is_reused_only_while_its_champion_is_in_use(
     assert promote.still_valid(outputs, settings)
     client.set_registered_model_alias("topics", "champion", "1")
     assert not promote.still_valid(outputs, settings)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["gone", "begun anew by another model"])
+def test_a_ledger_that_was_removed_is_said_and_begun_anew(
+    propose: Propose, judged: Judged, step_context: StepContext, *, others: bool
+) -> None:
+    settings = step_context.settings
+    verdict = judged(propose("good"))
+    outputs = ModelOutputs(model=promotion.promote(verdict, step_context))
+    assert promote.still_valid is not None
+    assert promote.still_valid(outputs, settings)
+    shutil.rmtree(settings.ledger)
+    if others:
+        row = Entry(
+            action="refuse", model="other", from_version=None, to_version=None, digest="", step_key="x"
+        )
+        append(settings, "other", lambda _: row, step_key="x", moves_alias=False)
+    assert not promote.still_valid(outputs, settings)
+    with one_look():
+        assert not promote.still_valid(outputs, settings)
+    assert promotion.promote(verdict, step_context) == outputs.model
+    (row_of_model,) = entries(settings, model="topics")
+    assert (row_of_model.action, row_of_model.to_version) == ("hand_move", 1)
+    assert "the ledger knows no champion yet" in row_of_model.reasons[0]
+    assert promote.still_valid(outputs, settings)
 
 
 @pytest.mark.parametrize(
