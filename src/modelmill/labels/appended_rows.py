@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.tables.files import ActiveFile, logged_files, path_within
-from modelmill.tables.reading import read_batches
+from modelmill.tables.reading import check_new_files, check_rows, read_batches
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -31,7 +31,7 @@ class AppendedRows:
         :return: the rows, in no order; none of a version before one that was seen. None: files that were
             handed out are no longer in the table, which was compacted, restored or made anew; the reader
             begins again with another object.
-        :raises TableError: if a file is missing or cannot be read.
+        :raises TableError: if a new file is missing or damaged.
         """
         if table is None:
             return None if self._files else []
@@ -51,8 +51,10 @@ class AppendedRows:
         rows: list[dict[str, Any]] = []
         if new:
             ref = TableRef(uri=self._place, version=table.version())
+            check_new_files(table, ref, new, since=self._version if made == self._table else -1)
             with read_batches(table, ref, new) as batches:
                 rows = batches.read_all().to_pylist()
+            check_rows(len(rows), table, new, shown=str(ref))
         self._files.update(logged)
         self._table, self._version = made, table.version()
         return rows

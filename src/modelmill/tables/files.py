@@ -86,7 +86,7 @@ def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
         values = {name: row[f"partition.{name}"] for name in partitions}
         path = path_within(row["path"], place)
         files.append(ActiveFile(path, row["size_bytes"], row["num_records"], values))
-    _check_present(files, place)
+    check_present(files, place)
     return sorted(files, key=lambda file: _natural(file.path))
 
 
@@ -120,7 +120,13 @@ def _natural(path: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path)]
 
 
-def _check_present(files: Sequence[ActiveFile], place: str) -> None:
+def check_present(files: Sequence[ActiveFile], place: str) -> None:
+    """Make sure that data files are there, whole.
+
+    :param files: the files.
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :raises TableError: if one is gone, or has another size than the log says.
+    """
     infos = _file_infos(place, [file.path for file in files])
     for file in files:
         size = infos[file.path].size if file.path in infos else None
@@ -144,7 +150,13 @@ def _file_infos(place: str, paths: Iterable[str]) -> dict[str, FileInfo]:
 
 
 def check_digests(
-    table: DeltaTable, place: str, files: Sequence[ActiveFile], *, shown: str, memory: Path | None = None
+    table: DeltaTable,
+    place: str,
+    files: Sequence[ActiveFile],
+    *,
+    shown: str,
+    memory: Path | None = None,
+    since: int = -1,
 ) -> frozenset[str]:
     """Compare files with the digests that the commits which added them name.
 
@@ -153,11 +165,12 @@ def check_digests(
     :param files: the version's files.
     :param shown: the table and version, for the message.
     :param memory: see :func:`file_digests`; None: what this process has not hashed yet is read.
+    :param since: version up to which the commits were looked at before: the files are of later ones.
     :return: paths of the files whose content is as written. The others have no digest in the log, since
         another writer added them or their commit was cleaned up; their name and size are as the log says.
     :raises TableError: if a file differs, or a commit of ours has lost or gained a file.
     """
-    named = _named_digests(table, place, {file.path for file in files}, shown)
+    named = _named_digests(table, place, {file.path for file in files}, shown, since)
     if not named:
         return frozenset()
     infos = _file_infos(place, named)
@@ -178,12 +191,12 @@ def check_digests(
     return frozenset(named)
 
 
-def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:
+def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str, since: int) -> dict[str, str]:
     """Return the digests of active files, from the newest commit backwards."""
     missing, digests, foreign = set(active), dict[str, str](), 0
     version = table.version()
     # A commit that lost a file leaves nothing missing, so those before the last file's are checked too.
-    while version >= 0 and foreign < _FOREIGN_COMMITS:
+    while version > since and foreign < _FOREIGN_COMMITS:
         actions = commit_actions(place, version)
         if actions is None:
             break  # cleaned up

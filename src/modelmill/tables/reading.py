@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, did_you_mean
-from modelmill.tables.files import ActiveFile, active_files, check_digests
+from modelmill.tables.files import ActiveFile, active_files, check_digests, check_present
 from modelmill.tables.first_reads import check_first_reads
 from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import (
@@ -154,6 +154,25 @@ def checked_files(
         others = [file.path for file in files if file.path not in named]
         check_first_reads(table, place, others, shown=str(ref))
     return files
+
+
+def check_new_files(table: DeltaTable, ref: TableRef, files: Sequence[ActiveFile], *, since: int) -> None:
+    """Make sure that the files which a table got since a version are as they were written.
+
+    Neither other files nor older commits are looked at: what it costs depends on what is new alone.
+
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :param files: all files that it has now and had not then.
+    :param since: the version; -1: all files are new.
+    :raises TableError: if one is missing or damaged.
+    """
+    place = table_location(ref.uri)
+    with readable(ref):
+        check_present(files, place)
+        named = check_digests(table, place, files, shown=str(ref), since=since)
+        others = [file.path for file in files if file.path not in named]
+        check_first_reads(table, place, others, shown=str(ref))
 
 
 def check_table(ref: TableRef | DatasetRef, *, memory: Path) -> None:

@@ -55,6 +55,37 @@ def test_rows_go_to_one_person_each(queues: LabelQueues) -> None:
     assert [row.key for row in again.hand_out("topics", "cy", most=10, now=later)[0]] == [r.key for r in ROWS]
 
 
+@pytest.mark.parametrize("name", ["rows", "labels", "claims", "queues"])
+def test_a_damaged_file_is_refused(queues: LabelQueues, name: str) -> None:
+    queues.hand_out("topics", "ada", most=2, now=NOW)
+    queues.give("topics", "ada", [Given("a", "k0", "sport")])
+    root = Path(queues.root)
+    folder = root / "queues" if name == "queues" else root / "topics" / name
+    file = max(folder.glob("*.parquet"), key=lambda each: each.stat().st_mtime_ns)
+    whole = file.read_bytes()
+    for place in range(4, len(whole), len(whole) // 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(TableError, match=file.name):
+            LabelQueues(queues.root).state("topics")
+    file.write_bytes(whole)
+    known = LabelQueues(queues.root)
+    assert known.state("topics").labels == {"k0": {"ada": "sport"}}
+    # So is one that came after a process had begun to follow the queue.
+    queues.hand_out("topics", "ben", most=2, now=NOW)
+    queues.give("topics", "ben", [Given("b", "k1", "trade")])
+    queues.put_forward(QUEUE, [QueueRow(key="new", text="new")], who="ada")
+    fresh = set(folder.glob("*.parquet")) - {file}
+    if name != "queues":
+        newest = max(fresh, key=lambda each: each.stat().st_mtime_ns)
+        damaged = bytearray(newest.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        newest.write_bytes(damaged)
+        with pytest.raises(TableError, match="as it was written"):
+            known.state("topics")
+
+
 def test_labels_are_written_once_and_taken_back(queues: LabelQueues) -> None:
     given = [Given("a", "k0", "sport"), Given("b", "k1", "trade"), Given("c", "k2", None, "skip")]
     assert queues.give("topics", "ada", given) == 3
