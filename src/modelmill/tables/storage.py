@@ -36,6 +36,7 @@ _SAME_STORE = {
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ONE_SLASH = re.compile(r"file:/(?!/)", re.IGNORECASE)
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^/?#]*:[^/?#]*@")
 _LOG_FILE = re.compile(r"\d{20}\.[^#]*")
 """A commit or a checkpoint. One with a ``#`` is not linked into place: its writer was killed, or is busy."""
@@ -49,7 +50,8 @@ def table_location(uri: str) -> str:
 
     :param uri: path or URI.
     :return: an absolute path for a local table, else the URI without a slash at its end.
-    :raises TableError: if it is empty, or has a password in it: references are shown and kept.
+    :raises TableError: if it is empty, or has a password in it: references are shown and kept. If it is the
+        URL of a file on another machine, or of one whose path would be cut at ``?`` or ``#``.
     """
     if not uri.strip():
         raise TableError("a table's path must not be empty", remedy="name the table's directory")
@@ -62,8 +64,30 @@ def table_location(uri: str) -> str:
     if scheme := _SCHEME.match(uri):  # FILE:///a is a local path, too
         uri = f"{scheme[1].lower()}{uri[scheme.end(1) :]}"
     if uri.startswith("file://"):
-        uri = unquote(urlsplit(uri).path)
-    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
+        uri = _path_of(uri)
+    elif _ONE_SLASH.match(uri):  # as Hadoop and Spark write it
+        uri = unquote(uri[len("file:") :])
+    if "://" in uri:
+        return uri.rstrip("/")
+    if "\0" in uri:
+        raise TableError("a path has no NUL in it", got=uri, remedy="remove the character")
+    return os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
+
+
+def _path_of(uri: str) -> str:
+    """Return the path in a URL of a file on this machine."""
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise TableError(
+            "a file:// URL names no other machine",
+            got=uri,
+            remedy="write file:///folder, with three slashes, for a folder of this machine",
+        )
+    if parts.query or parts.fragment:
+        raise TableError(
+            "a file:// URL has neither ? nor # in it", got=uri, remedy="write the path without file://"
+        )
+    return unquote(parts.path)
 
 
 TableLocation = Annotated[str, AfterValidator(table_location)]

@@ -125,3 +125,26 @@ def test_the_ledger_is_known_by_each_of_its_names(
     with pytest.raises(TableError, match="a step does not write where modelmill keeps the ledger"):
         check_not_kept(table_location(place))
     check_not_kept(table_location(ledger.replace("ledger", "ledgers")))
+
+
+@pytest.mark.parametrize(
+    "place", ["file:///t/a b", "file:/t/a%20b", "FILE:/t/x/../a b/", "file://localhost/t/a%20b"]
+)
+def test_each_spelling_of_a_local_folder_is_one_place(place: str) -> None:
+    assert table_location(place) == "/t/a b"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file://other/t", "names no other machine"),
+        ("file://t/a", "with three slashes"),
+        ("file:///t/a?.jsonl", "without file://"),
+        ("file:///t/a#b", "without file://"),
+        ("/t/a\0b", "no NUL"),
+        ("file:///t/a%00b", "no NUL"),
+    ],
+)
+def test_no_other_folder_is_read_than_a_url_names(place: str, said: str) -> None:
+    with pytest.raises(TableError, match=said):
+        table_location(place)
