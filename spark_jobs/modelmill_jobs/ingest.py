@@ -5,18 +5,24 @@ As an application: ``python -m modelmill_jobs.ingest --source '/landing/*.jsonl'
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, TableError
 from modelmill.jobs import run_as_application
 from modelmill.tables.ingest import IngestRequest, IngestResult
-from modelmill.tables.opening import open_table
-from modelmill.tables.source_files import SourceFile, check_content, check_not_own_files, list_files
+from modelmill.tables.opening import open_table, transaction_version
+from modelmill.tables.source_files import (
+    SourceFile,
+    check_content,
+    check_not_own_files,
+    check_unchanged,
+    list_files,
+)
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.versions import resolve_table
 from modelmill_jobs.columns import quoted
@@ -77,7 +83,7 @@ def main(request: IngestRequest, spark: SparkSession) -> IngestResult:
     if request.format == "json" and not request.select:
         rows = rows.select(*map(quoted, sorted(rows.columns)))  # engines differ in their order
     rows = _fitted(rows, place, fill_missing=request.format == "json")
-    transactions = [file.transaction for file in new]
+    transactions = [name for file in new for name in file.transactions]
     whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()
     with as_input_error("the files must be readable as what they are said to be", got=request.source):
         _, count = write_table(
@@ -88,15 +94,20 @@ def main(request: IngestRequest, spark: SparkSession) -> IngestResult:
             parts=transactions,
             metadata={"operation": "ingest", "source": request.source, "files": len(new)},
             properties={"delta.enableChangeDataFeed": "true"},  # datasets then follow it in small steps
+            check=functools.partial(check_unchanged, new),
         )
     return IngestResult(table=resolve_table(place), files_found=len(found), files=len(new), rows=count or 0)
 
 
 def _not_loaded(found: Sequence[SourceFile], place: str) -> list[SourceFile]:
-    if not table_exists(place):
-        return list(found)
-    table = open_table(place)
-    return [file for file in found if table.transaction_version(file.transaction) is None]
+    """Return the files that the table has not, each once, however many links lead to it."""
+    table = open_table(place) if table_exists(place) else None
+    new: dict[str, SourceFile] = {}
+    for file in found:
+        names = file.transactions
+        if table is None or all(transaction_version(table, name) is None for name in names):
+            new.setdefault(names[-1], file)
+    return list(new.values())
 
 
 def _read(spark: SparkSession, files: Sequence[SourceFile], request: IngestRequest) -> DataFrame:
@@ -115,7 +126,7 @@ def _read(spark: SparkSession, files: Sequence[SourceFile], request: IngestReque
             got=" and ".join(sorted({", ".join(group) for group in names})[:2]),
             remedy="load them by separate globs",
         )
-    return reduce(lambda one, other: one.unionByName(other), parts)
+    return functools.reduce(lambda one, other: one.unionByName(other), parts)
 
 
 def _check_names(names: Sequence[str], source: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,7 @@ def write_table(
     parts: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
     properties: Mapping[str, str] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> tuple[TableRef, int | None]:
     """Write rows to a table, in one transaction that happens once.
 
@@ -47,6 +48,7 @@ def write_table(
     :param parts: further transaction ids that this commit settles.
     :param metadata: more metadata of the commit, JSON.
     :param properties: properties of a new table.
+    :param check: called when the rows are written, and not committed yet; what it raises ends the writing.
     :return: the table at the version of that transaction, and the number of rows written; None if an earlier
         attempt had written them.
     """
@@ -62,6 +64,8 @@ def write_table(
     with staged(rows, place) as files:
         count = sum(file.rows for file in files)
         about = {"rows": count, **(metadata or {})}
+        if check is not None:
+            check()
         version = commit_files(
             place,
             files,

@@ -145,7 +145,7 @@ def test_files_are_listed_by_path_or_glob_and_known_by_content(tmp_path: Path) -
     one, other = list_files(str(tmp_path / "*.jsonl"))
     assert (one.path, one.size) == (str(tmp_path / "a.jsonl"), 1)
     assert one.digest == other.digest
-    assert one.transaction != other.transaction
+    assert one.transactions != other.transactions
     assert list_files(str(tmp_path / "a.jsonl")) == [one]
     assert list_files(str(tmp_path / "c*")) == []
 

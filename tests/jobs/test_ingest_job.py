@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from pydantic import ValidationError
 
 from modelmill.artifacts import TableRef
-from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError
+from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError, TransientError
 from modelmill.tables.ingest import IngestRequest, IngestResult
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import ingest
@@ -240,3 +240,58 @@ def test_a_job_is_an_application_of_its_own(landing: Landing) -> None:
     command = [sys.executable, "-m", "modelmill_jobs.ingest", "--request", str(request)]
     done = subprocess.run([*command, "--to", str(landing.table)], capture_output=True, text=True, check=True)
     assert IngestResult.model_validate_json(done.stdout).files == 0
+
+
+@pytest.mark.parametrize("after", ["check_content", "_fitted"])
+def test_a_file_that_is_written_to_meanwhile_is_loaded_whole_and_once(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    file = landing.folder / "a.jsonl"
+    lines(file, {"id": 1})
+    step = getattr(ingest, after)
+
+    def write_on(*args: Any, **more: Any) -> Any:
+        result = step(*args, **more)
+        with file.open("a") as end:
+            end.write('{"id": 2}\n')
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest, after, write_on)
+        with pytest.raises(TransientError, match="while it is loaded"):
+            landing.load()
+    assert not landing.table.exists()
+    assert landing.load().rows == 2
+    assert landing.load().files == 0
+    assert landing.rows() == [{"id": 1}, {"id": 2}]
+
+
+def test_a_file_that_is_moved_away_meanwhile_does_not_count_as_loaded(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines(landing.folder / "a.jsonl", {"id": 1})
+    lines(landing.folder / "b.jsonl", {"id": 2})
+    away, check = landing.folder / "a.away", ingest.check_content
+
+    def move(*args: Any) -> None:
+        check(*args)
+        (landing.folder / "a.jsonl").rename(away)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest, "check_content", move)
+        with pytest.raises(TransientError, match=r"a\.jsonl"):
+            landing.load()
+    away.rename(landing.folder / "a.jsonl")
+    landing.load()
+    assert landing.rows() == [{"id": 1}, {"id": 2}]
+
+
+def test_a_file_is_loaded_once_whatever_links_lead_to_it(landing: Landing) -> None:
+    lines(landing.folder / "a.jsonl", {"id": 1})
+    (landing.folder / "b.jsonl").symlink_to(landing.folder / "a.jsonl")
+    link = landing.folder.parent / "link"
+    link.symlink_to(landing.folder)
+    for folder in (link, landing.folder, link):
+        landing.folder = folder
+        landing.load()
+    assert landing.rows() == [{"id": 1}]

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelmill.system.disk import try_write
 
-_SETTLED_NANOSECONDS = 2_000_000_000
+SETTLED_NANOSECONDS = 2_000_000_000
 """A file that changed more recently is not remembered: it could change again within one tick of its clock."""
 
 
@@ -40,7 +40,7 @@ def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = No
         if entry is None or entry[0] != seen:
             entry = [seen, file_digest(folder / name)]
         found[name] = entry[1]
-        if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NANOSECONDS:
+        if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED_NANOSECONDS:
             kept[name] = entry
     if place is not None and kept != known:
         keep_memory(place, kept)

@@ -11,15 +11,16 @@ import lzma
 import os
 import re
 import sys
+import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from modelmill.errors import TableError
+from modelmill.errors import TableError, TransientError
 from modelmill.settings import source_places
-from modelmill.system.digests import file_digests
+from modelmill.system.digests import SETTLED_NANOSECONDS, file_digest, file_digests
 from modelmill.tables.storage import STORES, is_local, table_location
 
 _CHUNK = 1 << 20
@@ -41,12 +42,18 @@ class SourceFile:
     """In bytes."""
     digest: str
     """SHA-256 of the content; for a remote file, of what its store gives as its identity."""
+    state: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    """Size, times and inode of a local file before it was hashed; empty if it had just been written."""
 
     @property
-    def transaction(self) -> str:
-        """Application transaction id: the same name with the same content is loaded once."""
-        content = f"{self.path}\0{self.digest}"
-        return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
+    def transactions(self) -> tuple[str, ...]:
+        """Application transaction ids: the same name with the same content is loaded once.
+
+        Of a local file that a link leads to, there is one of the path that names it, and one of its own.
+        """
+        paths = [self.path, os.path.realpath(self.path)] if is_local(self.path) else [self.path]
+        contents = [f"{path}\0{self.digest}".encode() for path in dict.fromkeys(paths)]
+        return tuple(f"modelmill-file-{hashlib.sha256(content).hexdigest()}" for content in contents)
 
 
 _SYSTEM = ("/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run")
@@ -135,8 +142,9 @@ def list_files(source: str, *, memory: Path | None = None) -> list[SourceFile]:
         if isinstance(store, LocalFileSystem):
             for path in paths:
                 check_source(path)  # a link may lead anywhere
+            states = {path: _state(path) for path in paths}
             digests = _digests(paths, memory)
-            return [SourceFile(path, int(found[path]["size"]), digests[path]) for path in paths]
+            return [SourceFile(path, int(found[path]["size"]), digests[path], states[path]) for path in paths]
         return [
             SourceFile(store.unstrip_protocol(path), int(found[path]["size"]), str(store.ukey(path)))
             for path in paths
@@ -158,6 +166,44 @@ def _digests(paths: Sequence[str], memory: Path | None) -> dict[str, str]:
         for folder, inside in names.items()
         for name, digest in file_digests(folder, inside, memory=memory).items()
     }
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """Return what tells whether a file was changed; empty if the file system's clock is too coarse for it."""
+    now, status = time.time_ns(), Path(path).stat()
+    if max(status.st_mtime_ns, status.st_ctime_ns) > now - SETTLED_NANOSECONDS:
+        return ()
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def check_unchanged(files: Sequence[SourceFile]) -> None:
+    """Make sure, once files have been read, that they are what was found.
+
+    A file that is written to meanwhile would be loaded in part under the digest of what it was before, and
+    once more as a whole the next time; one that is moved away would count as loaded without its rows.
+
+    :param files: as :func:`list_files` gave them.
+    :raises TransientError: naming a file that is gone or has changed.
+    """
+    import fsspec
+
+    for file in files:
+        try:
+            if is_local(file.path):
+                same = _state(file.path) == file.state != () or file_digest(Path(file.path)) == file.digest
+            else:
+                store, path = fsspec.core.url_to_fs(file.path)
+                store.invalidate_cache()
+                same = str(store.ukey(path)) == file.digest
+        except OSError:
+            same = False
+        if not same:
+            raise TransientError(
+                "a file must stay as it is while it is loaded",
+                got=file.path,
+                remedy="write files under another name, such as one that begins with a dot, and rename them "
+                "when they are whole",
+            )
 
 
 def check_not_own_files(files: Sequence[SourceFile], table: str) -> None:

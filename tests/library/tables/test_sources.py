@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
-from modelmill.errors import TableError
+from modelmill.errors import TableError, TransientError
 from modelmill.tables import source_files
-from modelmill.tables.source_files import check_content, check_source, list_files
+from modelmill.tables.source_files import check_content, check_source, check_unchanged, list_files
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,32 @@ def test_a_deployment_names_its_places(
     else:
         with pytest.raises(TableError, match="MODELMILL_SOURCES"):
             check_source(source)
+
+
+@pytest.mark.parametrize("change", ["grows", "is cut", "has the same size", "is replaced", "is gone"])
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_file_that_changes_while_it_is_loaded_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, is_settled: bool
+) -> None:
+    file, other = tmp_path / "a.jsonl", tmp_path / "other"
+    file.write_text('{"a": 1}\n')
+    if is_settled:
+        monkeypatch.setattr(source_files, "SETTLED_NANOSECONDS", 0)
+    found = list_files(str(file))
+    assert bool(found[0].state) == is_settled
+    check_unchanged(found)
+    os.utime(file, (2, 2))  # who only touches it changes nothing
+    check_unchanged(found)
+    if change == "grows":
+        file.write_text('{"a": 1}\n{"a": 2}\n')
+    elif change == "is cut":
+        file.write_text("")
+    elif change == "has the same size":
+        file.write_text('{"a": 2}\n')
+    elif change == "is replaced":
+        other.write_text('{"a": 3}\n')
+        other.replace(file)
+    else:
+        file.unlink()
+    with pytest.raises(TransientError, match=r"must stay as it is while it is loaded; got .*a\.jsonl"):
+        check_unchanged(found)
