@@ -14,7 +14,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelmill.datasets.build_record import ALGORITHM, INDEX, Build, find_build, index_files, recipe
+from modelmill.datasets.build_record import (
+    ALGORITHM,
+    INDEX,
+    Build,
+    build_metadata,
+    find_build,
+    index_files,
+    recipe,
+)
 from modelmill.datasets.dataset_rows import SPLIT_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.datasets.index import sweep
 from modelmill.datasets.preparation import prepare
@@ -215,7 +223,7 @@ class _Building:
             schema=spark_schema_to_delta(spark_schema(dataset_schema(self.plan)).json()),
             mode="overwrite",
             transaction=request.transaction,
-            metadata={"rows": summary.rows, "build": build.model_dump(mode="json")},
+            metadata={"rows": summary.rows, **build_metadata(build)},
         )
         return version, index
 

@@ -259,3 +259,45 @@ def fresh_rows(count: int, word: str) -> list[dict[str, Any]]:
         {"id": f"f{number}", "text": " ".join([*some, word]), "topic": "x", "part": "train", "age": 3}
         for number, some in enumerate(words)
     ]
+
+
+def test_a_damaged_record_of_a_build_is_refused_and_built_anew(nights: Nights) -> None:
+    nights.write(some_rows(random.Random(0), 100, start=0))
+    build = nights.build()
+    nights.write(some_rows(random.Random(1), 3, start=1000))
+    commit = Path(nights.place, "_delta_log", f"{0:020d}.json")
+    whole = commit.read_text()
+    dataset = nights.rows("dataset")[0]
+    for right, wrong in (
+        (f'"rows_in":{build.fates.rows_in}', f'"rows_in":{build.fates.rows_in + 4}'),
+        (f'"hash":"{build.summary.hash}', f'"hash":"v{build.summary.hash[1:]}'),
+        ('"similar_texts":', '"similar_texty":'),
+        ('"crowded":[]', '"crowded":[1]'),
+    ):
+        assert whole.count(right) == 1
+        commit.write_text(whole.replace(right, wrong))
+        with pytest.raises(TableError, match="record of a dataset's build must be as it was written"):
+            build_of(nights.place, 0)
+        assert nights.follow() is None
+        assert "the last build is damaged" in nights.lines[-1]
+        assert nights.rows("dataset")[0] == dataset
+    # Releases of before it had a digest are read as they are.
+    commit.write_text(whole.replace('"build_sha256"', '"build_sha255"'))
+    assert build_of(nights.place, 0) == build
+    assert nights.follow() == 1
+
+
+@pytest.mark.parametrize("table", ["dataset", "dataset_quarantine", "dataset_duplicates"])
+def test_a_damaged_table_of_the_last_build_is_built_anew(nights: Nights, table: str) -> None:
+    nights.write(some_rows(random.Random(0), 100, start=0))
+    nights.build()
+    nights.write(some_rows(random.Random(1), 3, start=1000))
+    file = next((nights.folder / table).glob("part-*/*.parquet"))
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    assert nights.follow() is None
+    assert "the last build is damaged" in nights.lines[-1]
+    nights.build()
+    ours, full = nights.rows("dataset"), nights.build("full") and nights.rows("full")
+    assert ours == full

@@ -13,7 +13,7 @@ from modelmill.datasets.prepared_columns import Preparation
 from modelmill.datasets.summary import Summary
 from modelmill.errors import TableError
 from modelmill.options import Record
-from modelmill.tables.files import COMMIT_KEY, commit_actions, file_digests
+from modelmill.tables.files import COMMIT_KEY, commit_actions, commit_file, file_digests
 
 if TYPE_CHECKING:
     from modelmill.tables.staged_files import DataFile
@@ -24,6 +24,10 @@ ignores folders whose name begins with ``_``."""
 
 ALGORITHM = 6
 """Raised when the same row would be treated otherwise: a build by other rules is not continued."""
+
+
+_RECORD, _DIGEST = "build", "build_sha256"
+"""Keys in what modelmill records about a commit."""
 
 
 class IndexFile(Record):
@@ -99,13 +103,37 @@ def index_files(place: str, files: list[DataFile]) -> tuple[IndexFile, ...]:
     return tuple(IndexFile(path=file.path, rows=file.rows, sha256=digests[file.path]) for file in files)
 
 
+def build_metadata(build: Build) -> dict[str, Any]:
+    """Return what the commit of a build says of it: the record, and by what it is seen to be whole.
+
+    :param build: the record.
+    :return: metadata of the commit, JSON.
+    """
+    content = build.model_dump(mode="json")
+    return {_RECORD: content, _DIGEST: _digest(content)}
+
+
+def _digest(content: Any) -> str:
+    """Return the SHA-256 of JSON. What writes the log may give a number's last digits otherwise."""
+    text = json.dumps(_rounded(content), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rounded(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _rounded(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return list(map(_rounded, content))
+    return f"{content:.12g}" if isinstance(content, float) else content
+
+
 def build_of(place: str, version: int) -> Build:
     """Return the record of the build that made a version of a dataset.
 
     :param place: the dataset's table.
     :param version: its version.
     :return: the record.
-    :raises TableError: if that commit was not made by a build, or its log is gone.
+    :raises TableError: if that commit was not made by a build, its log is gone, or the record is damaged.
     """
     found = find_build(place, version)
     if found is None:
@@ -123,10 +151,19 @@ def find_build(place: str, version: int) -> Build | None:
     :param place: the dataset's table.
     :param version: its version.
     :return: the record; None if the version was made otherwise, or by another release.
+    :raises TableError: if the record is damaged.
     """
     for action in commit_actions(place, version) or ():
-        content = action.get("commitInfo", {}).get(COMMIT_KEY, {}).get("build")
+        about = action.get("commitInfo", {}).get(COMMIT_KEY, {})
+        content = about.get(_RECORD)
         if content is not None:
+            # Releases of before it was recorded have no digest.
+            if _DIGEST in about and about[_DIGEST] != _digest(content):
+                raise TableError(
+                    f"the record of a dataset's build must be as it was written ({place}@{version})",
+                    got=commit_file(version),
+                    remedy="restore the commit file from a copy, or build the dataset again",
+                )
             try:
                 return Build.model_validate(content)
             except ValidationError:  # another release

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.build_record import ALGORITHM, Build, Fates, find_build, recipe
+from modelmill.datasets.build_record import (
+    ALGORITHM,
+    Build,
+    Fates,
+    build_metadata,
+    find_build,
+    recipe,
+)
 from modelmill.datasets.change_feed import read_changes
 from modelmill.datasets.closed_sets import decide_closed_sets
 from modelmill.datasets.dataset_rows import (
@@ -105,7 +112,10 @@ class _Update:
         self.options, self.source, self.place = request.options, request.table, request.to
         self.plan, has_feed = source_plan(self.options, self.source)
         self.version = open_table(self.place).version()
-        build = find_build(self.place, self.version)
+        try:
+            build = find_build(self.place, self.version)
+        except TableError as error:
+            raise FullBuildNeededError(f"the last build is damaged ({error})") from error
         if build is not None and build.algorithm != ALGORITHM:
             raise FullBuildNeededError("another version of modelmill built the dataset, by other rules")
         if (
@@ -131,8 +141,9 @@ class _Update:
     def _check_whole(self, build: Build) -> None:
         """Make sure that what is kept of the last build is as it was written."""
         quarantine = TableRef(uri=self.request.quarantine, version=build.quarantine_version)
+        duplicates = TableRef(uri=self.request.duplicates, version=build.duplicates_version)
         try:
-            for table in (TableRef(uri=self.place, version=self.version), quarantine):
+            for table in (TableRef(uri=self.place, version=self.version), quarantine, duplicates):
                 checked_files(open_table(table.uri, version=table.version), table)
         except TableError as error:
             raise FullBuildNeededError(f"the last build is damaged ({error})") from error
@@ -269,7 +280,7 @@ class _Update:
             gone=old.dataset,
             came=new.dataset,
             transaction=transaction,
-            metadata={"build": build.model_dump(mode="json")},
+            metadata=build_metadata(build),
             key=KEY_COLUMN,
             always=True,
         )
