@@ -66,9 +66,35 @@ def read_person_labels(ref: TableRef) -> PersonLabels:
     :raises TableError: if it cannot be read, or is another table.
     """
     table = read_arrow(ref, columns=["key", "label", "who", "when"])
+    _check_labels(table, ref)
     given = newest_labels(table.to_pylist())
     settled = settled_labels(given)
     return PersonLabels(settled, table.schema.field("label").type, len(given) - len(settled))
+
+
+def _check_labels(table: pa.Table, ref: TableRef) -> None:
+    """Refuse another table than one of labels: whose a label is, or which is newer, would be guessed."""
+    import pyarrow as pa
+
+    kinds = {field.name: field.type for field in table.schema}
+    label = kinds["label"].value_type if pa.types.is_list(kinds["label"]) else kinds["label"]
+    wrong = [name for name in ("key", "who") if not pa.types.is_string(kinds[name])]
+    wrong += [] if pa.types.is_timestamp(kinds["when"]) else ["when"]
+    is_label = pa.types.is_string(label) or pa.types.is_floating(label) or pa.types.is_integer(label)
+    wrong += [] if is_label else ["label"]
+    if wrong:
+        raise TableError(
+            f"labels have texts as key and who, a time as when, and texts or a number as label ({ref})",
+            got=", ".join(f"{name}: {kinds[name]}" for name in wrong),
+            remedy="name the table of labels that the labelling page shows",
+        )
+    empty = [name for name in ("key", "who", "when") if table.column(name).null_count]
+    if empty:
+        raise TableError(
+            f"each label says which row it is of, whose it is and when it was given ({ref})",
+            got=f"null in {', '.join(empty)}",
+            remedy="restore the table from a copy, or name that which the labelling page shows",
+        )
 
 
 def apply_labels(
@@ -135,6 +161,14 @@ def _planned(ref: TableRef, people: PersonLabels, columns: PersonLabelColumns) -
     new = [name for name in (columns.label, columns.source) if name is not None]
     if len({columns.key, *new}) != len(new) + 1:
         raise ConfigError("key, label and source are different columns", got=", ".join([columns.key, *new]))
+    lower = {name.lower(): name for name in found.names}
+    other = [name for name in new if name not in found.names and name.lower() in lower]
+    if other:
+        raise ConfigError(
+            f"names of columns differ by more than case ({ref})",
+            got=other[0],
+            remedy=f"write {lower[other[0].lower()]}, or choose another name",
+        )
     kind = found.field(columns.label).type if columns.label in found.names else people.type
     try:
         values = pa.array(_plain(people.labels.values()), people.type).cast(kind)

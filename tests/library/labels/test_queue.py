@@ -20,6 +20,7 @@ from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError, TableError
 from modelmill.labels import queue_rows
 from modelmill.labels.agreement import cohen_kappa
+from modelmill.labels.person_labels import PersonLabelColumns, apply_labels, read_person_labels
 from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, settled_labels
 from modelmill.labels.queue_rows import Shown, take_rows, what_is_shown
 from modelmill.labels.queue_store import Given, LabelQueues
@@ -338,3 +339,38 @@ def test_a_slow_reader_keeps_the_rows_that_are_in_front(queues: LabelQueues) -> 
     assert queues.hand_out("topics", "bob", most=1, holding=[], now=later)[0][0].key == "k0"
     rows, _ = queues.hand_out("topics", "ada", most=3, holding=["k1", "k0"], now=later)
     assert [row.key for row in rows] == ["k1", "k2", "k3"]
+
+
+TIME = pa.array([NOW], pa.timestamp("us", "UTC"))
+LABELS = {"key": ["k1"], "label": ["sport"], "who": ["ada"], "when": TIME}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"key": [1]}, "key: int64"),
+        ({"who": [1]}, "who: int64"),
+        ({"when": ["2026"]}, "when: string"),
+        ({"label": [{"a": 1}]}, "label: struct"),
+        ({"key": pa.nulls(1, pa.string())}, "null in key"),
+        ({"who": pa.nulls(1, pa.string())}, "null in who"),
+        ({"when": pa.nulls(1, pa.timestamp("us", "UTC"))}, "null in when"),
+    ],
+)
+def test_another_table_than_one_of_labels_is_refused(tmp_path: Path, wrong: Any, said: str) -> None:
+    for name, columns in (("right", LABELS), ("wrong", {**LABELS, **wrong})):
+        write_deltalake(str(tmp_path / name), pa.table(columns))
+    assert read_person_labels(TableRef(uri=str(tmp_path / "right"), version=0)).labels == {"k1": "sport"}
+    with pytest.raises(TableError, match=said):
+        read_person_labels(TableRef(uri=str(tmp_path / "wrong"), version=0))
+
+
+@pytest.mark.parametrize("columns", [("id", "topic"), ("id", "label", "TEXT")])
+def test_a_column_that_differs_by_case_alone_is_refused(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    write_deltalake(str(tmp_path / "labels"), pa.table(LABELS))
+    write_deltalake(str(tmp_path / "rows"), pa.table({"id": ["k1"], "Topic": ["trade"], "text": ["a"]}))
+    rows, labels = (TableRef(uri=str(tmp_path / name), version=0) for name in ("rows", "labels"))
+    with pytest.raises(ConfigError, match=r"differ by more than case .*write (Topic|text)"):
+        apply_labels(
+            rows, labels, columns=PersonLabelColumns(*columns), to=str(tmp_path / "to"), transaction="t"
+        )
