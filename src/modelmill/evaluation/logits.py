@@ -14,7 +14,7 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer, score_into
 from modelmill.system.digests import is_sealed, seal
-from modelmill.system.locks import locked
+from modelmill.system.locks import lock_of, locked
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tasks.examples import split_places
@@ -48,7 +48,7 @@ def cached_logits(
     info = BundleInfo.load(folder)
     rows = split_places(dataset, split)
     place = logits_place(model, info, dataset, split, workspace)
-    with locked(place.with_name(f".{place.stem}.lock")):
+    with locked(lock_of(place)):
         logits = _kept(place, shape=(len(rows), info.outputs))
         if logits is None:
             reader = trunk_folder(folder, info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -344,6 +345,8 @@ def _is_whole(place: Path, digest: str) -> bool:
     except (ModelError, OSError):  # other files, links, or files that cannot be read
         shutil.rmtree(place, ignore_errors=True)
         return False
+    with contextlib.suppress(OSError):  # a cache that is read-only
+        os.utime(place)  # who removes what is not used sees it, also where readings are not noted
     return True
 
 

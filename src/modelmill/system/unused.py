@@ -46,7 +46,7 @@ def unused(cache: Path, *, days: float) -> Iterator[Unused]:
             if path.name.startswith(".") or path.is_symlink():
                 continue  # locks, and what is being made
             idle, size = _state(path)
-            if idle >= days and not is_held(lock_of(path)):
+            if idle >= days and not is_held(_lock(path)):
                 yield Unused(path, size, idle)
 
 
@@ -57,7 +57,7 @@ def remove_unused(one: Unused, *, days: float) -> bool:
     :param days: as for :func:`unused`.
     :return: whether it is gone.
     """
-    path, lock = one.path, lock_of(one.path)
+    path, lock = one.path, _lock(one.path)
     with contextlib.ExitStack() as stack:
         if lock.exists():
             if is_held(lock):
@@ -73,6 +73,14 @@ def remove_unused(one: Unused, *, days: float) -> bool:
         path.rename(hidden / path.name)
         shutil.rmtree(hidden)
         return True
+
+
+def _lock(path: Path) -> Path:
+    """Return the lock under which an entry is made and opened.
+
+    Token ids are named ``KEY-DIGEST.arrow``, and who looks for them knows the key alone.
+    """
+    return lock_of(path.with_name(path.name.partition("-")[0]) if path.parent.name == "tokens" else path)
 
 
 def _state(path: Path) -> tuple[float, int]:

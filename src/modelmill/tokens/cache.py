@@ -92,7 +92,7 @@ class DatasetTexts:
             if path is None:
                 encode = functools.partial(self._encode, content)
                 path = _make(place, key, encode, folder, max_length=max_tokens, log=log)
-        return _mapped(path)
+            return _mapped(path)  # under the lock: modelmill gc takes it, too
 
     def values(self, places: Places) -> list[str]:
         """See :meth:`~modelmill.tokens.texts.Texts.values`."""

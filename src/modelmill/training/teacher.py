@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -108,10 +109,11 @@ def teacher_logits(scorer: Scorer, tokens: Tokens, *, digest: str, workspace: Wo
     path = workspace.cache / "teacher_logits" / f"{content.hexdigest()}.npy"
     shape = (len(tokens), scorer.info.outputs)
     if is_sealed(path):
-        found: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
-        if found.shape == shape:
-            workspace.log("the teacher's answers are in the cache")
-            return found
+        with contextlib.suppress(FileNotFoundError):  # modelmill gc has just removed it
+            found: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
+            if found.shape == shape:
+                workspace.log("the teacher's answers are in the cache")
+                return found
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     target = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)

@@ -150,6 +150,26 @@ def test_what_nobody_has_used_for_long_goes_from_the_cache(settings: Settings, t
     }
 
 
+@pytest.mark.parametrize(
+    ("entry", "lock"),
+    [
+        ("tokens/key-digest.arrow", "tokens/.key.lock"),
+        ("logits/model-rows.npy", "logits/.model-rows.npy.lock"),
+        ("models/digest", "models/.digest.lock"),
+    ],
+)
+def test_what_a_step_has_locked_stays_in_the_cache(settings: Settings, entry: str, lock: str) -> None:
+    path = settings.cache / entry
+    path.parent.mkdir(parents=True)
+    path.touch()
+    grow_old(path, days=40)
+    (listed,) = unused(settings.cache, days=30)
+    with locked(settings.cache / lock):
+        assert not list(unused(settings.cache, days=30))
+        assert not remove_unused(listed, days=30)
+    assert remove_unused(listed, days=30)
+
+
 def test_what_is_used_after_it_was_listed_stays_in_the_cache(settings: Settings) -> None:
     model = settings.home / "cache" / "models" / ("a" * 64)
     model.mkdir(parents=True)
