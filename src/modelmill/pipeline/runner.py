@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from modelmill.artifacts import AnyReference
+from modelmill.artifacts import AnyReference, Reference
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, InputError, WaitingError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.progress import ProgressPrinter
-from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.request import StepRequest, StepResult, references
 from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.finished_runs import finished_run
 from modelmill.registry.mlflow_calls import mlflow_errors
@@ -96,7 +96,8 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
             return result
         for dead in mark_dead_runs(client, experiment, settings.home / "steps"):
             print(f"run {dead} is marked KILLED: its process died", flush=True)
-        run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request), folder=workdir)
+        tags = _tags(request) | _inputs_tag(step)
+        run = open_run(client, experiment, step.key, name=request.step, tags=tags, folder=workdir)
         # This machine may have been paused since it asked, and another one have done the step.
         later = find_finished(client, experiment, step.key)
         if later and later != finished and (result := step.reused(later)):
@@ -187,6 +188,14 @@ def _tags(request: StepRequest) -> dict[str, str]:
         TAG_PYTHON: sys.executable,
         **{f"airflow.{name}": value for name, value in request.origin.items()},
     }
+
+
+def _inputs_tag(step: CheckedStep) -> dict[str, str]:
+    """Return the tag by which retention keeps what the step reads, as long as it runs or waits."""
+    from modelmill.registry.retention import TAG_INPUTS, inputs_tag
+
+    given = [one for one in references(step.inputs) if isinstance(one, Reference)]
+    return {TAG_INPUTS: inputs_tag(given)} if given else {}
 
 
 @contextlib.contextmanager

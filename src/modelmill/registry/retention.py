@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelmill.artifacts import DatasetRef, SignalsRef, TableRef
+from modelmill.artifacts import DatasetRef, Reference, SignalsRef, TableRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.registry.approval import last_approved
 from modelmill.registry.bundles import TAG_DIGEST, fetch_bundle, files_below, model_reference
@@ -41,6 +41,10 @@ _TEMPLATE = re.compile(r"models:/((?:[\w.-]|\$\{[^}]{0,200}\})+/(?:\d|\$\{[^}]{0
 """A registered version whose name or number is partly filled in when a document is used."""
 _PROSE = {"summary", "reasons", "approved_by"}
 """What a verdict says to people: that names the champion before, and so would keep every champion."""
+
+
+TAG_INPUTS = "modelmill.inputs"
+"""What a run that has not ended reads: names in the first line, a table and its version in each other one."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ class KnownRun:
     is_deleted: bool
     """Whether MLflow has it among the deleted ones."""
     names: frozenset[str]
-    """Models, runs and versions (``NAME/VERSION``) that its results are, or refer to."""
+    """Models, runs and versions (``NAME/VERSION``) that its results are, or refer to; until it has ended,
+    also those that it reads."""
     tables: frozenset[tuple[str, int]]
-    """Tables and versions among its results."""
+    """Tables and versions among its results; until it has ended, also those that it reads."""
     signals: tuple[SignalsRef, ...] = ()
     """Lists of models among its results. They name models of earlier runs, too."""
 
@@ -93,17 +98,19 @@ class KnownRun:
         finished = read_tags(str(info.experiment_id), run_id, tags)
         outputs = [*finished.outputs.values()] if finished else []
         ended = (info.end_time or info.start_time or 0) / 1000
+        has_ended = info.status in ("FINISHED", "FAILED", "KILLED")
+        read, tables = _inputs_of("" if has_ended else str(tags.get(TAG_INPUTS, "")))
         return cls(
             run_id=run_id,
             experiment=experiment,
             step=str(tags.get("modelmill.step", "")),
             key=key,
             last_used=max(ended, last_reuse(settings, experiment, key, run_id)),
-            has_ended=info.status in ("FINISHED", "FAILED", "KILLED"),
+            has_ended=has_ended,
             is_deleted=info.lifecycle_stage == "deleted",
-            names=frozenset(named_in(one.model_dump_json(exclude=_PROSE) for one in outputs) - {run_id}),
+            names=frozenset((_named_by(outputs) | read) - {run_id}),
             tables=frozenset(
-                (one.uri, one.version) for one in outputs if isinstance(one, TableRef | DatasetRef)
+                {(one.uri, one.version) for one in outputs if isinstance(one, TableRef | DatasetRef)} | tables
             ),
             signals=tuple(one for one in outputs if isinstance(one, SignalsRef)),
         )
@@ -302,6 +309,28 @@ def _of_the_ledger(rows: Collection[LedgerRow], policy: Policy) -> Iterator[tupl
 
 def _for(days: float | None) -> str:
     return "" if days is None else f" ({days:g} days)"
+
+
+def inputs_tag(inputs: Iterable[Reference]) -> str:
+    """Return what a run is to say of its inputs until it ends: a person may let it wait for weeks.
+
+    :param inputs: the references.
+    :return: value of :data:`TAG_INPUTS`. Of a very long one MLflow keeps the beginning.
+    """
+    given = list(inputs)
+    tables = [str(one) for one in given if isinstance(one, TableRef | DatasetRef)]
+    return "\n".join([" ".join(sorted(_named_by(given))), *tables])
+
+
+def _inputs_of(tag: str) -> tuple[set[str], set[tuple[str, int]]]:
+    """Return the names and tables in a tag of :func:`inputs_tag`."""
+    names, *tables = tag.split("\n")
+    found = [table.rpartition("@") for table in tables]
+    return set(names.split()), {(uri, int(version)) for uri, _, version in found if version.isdecimal()}
+
+
+def _named_by(references: Iterable[Reference]) -> set[str]:
+    return named_in(one.model_dump_json(exclude=_PROSE) for one in references)
 
 
 def named_in(texts: Iterable[str]) -> set[str]:

@@ -24,6 +24,7 @@ from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
 from modelmill.pipeline.validation import parse_pipeline
+from modelmill.registry.retention import TAG_INPUTS
 from modelmill.registry.tracking import TAG_OUTPUTS, TrackedRun, open_run, tracking_client
 from modelmill.settings import Settings
 
@@ -227,7 +228,10 @@ def test_one_edge_will_do_for_a_port_that_takes_several(settings: Settings) -> N
     table = TableRef(uri="/toy", version=3)
     for given in (table, (table,)):
         request = StepRequest(pipeline="toy", step="a", component="gather", inputs={"tables": given})
-        assert run_step(request, settings).outputs == {"table": table}
+        result = run_step(request, settings)
+        assert result.outputs == {"table": table}
+        tags = tracking_client(settings.tracking_uri).get_run(result.run_id).data.tags
+        assert tags[TAG_INPUTS] == "\n/toy@3"  # while it runs, nobody removes that version
 
 
 BRANCHES = """

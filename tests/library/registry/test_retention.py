@@ -16,10 +16,11 @@ from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
 from modelmill.cli.old_results import OldResult, mark_all_dead_runs, old_results
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, ModelmillError
-from modelmill.registry import promotion
-from modelmill.registry.bundles import log_model
+from modelmill.registry import promotion, retention
+from modelmill.registry.bundles import fetch_bundle, log_model
 from modelmill.registry.finished_runs import AskedRun, RunPlace, memory_file, remember
 from modelmill.registry.ledger import entries
+from modelmill.registry.retention import TAG_INPUTS, Policy, inputs_tag, needed
 from modelmill.registry.rollback import rollback
 from modelmill.registry.signal_models import log_signals
 from modelmill.registry.tracking import open_run, tracking_client
@@ -296,3 +297,46 @@ def test_a_head_that_last_nights_signals_list_stays_whichever_run_has_learnt_it(
     removed(nights)
     assert tonight.run.client.get_logged_model(model.uri.removeprefix("models:/")).status == "READY"
     assert key(90) in steps_of(nights)
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SCHEDULED", "FINISHED"])
+def test_what_a_step_reads_stays_while_it_runs_or_waits(
+    next_step: Callable[[str], StepContext],
+    make_bundle: Callable[..., Path],
+    accepted: Callable[..., VerdictRef],
+    topic_dataset: DatasetRef,
+    tmp_path: Path,
+    status: str,
+) -> None:
+    made = next_step(key(1))
+    parts = {"dataset": topic_dataset, "context": made}
+    teacher = log_model(make_bundle("teacher", tweak=0.001), role="teacher", **parts)
+    model = log_model(make_bundle("student", tweak=0.002), role="exported", parent=teacher, **parts)
+    made.run.finish({"model": model})
+    gate = next_step(key(2))
+    verdict = accepted(model, uri=gate.run.log_json({}, "gate/verdict.json"), run_id=gate.run.run_id)
+    gate.run.finish({"verdict": verdict})
+    # Somebody is to approve, and lets it wait for longer than runs are kept.
+    waits, table = next_step(key(3)), TableRef(uri=str(tmp_path / "t"), version=3)
+    waits.run.set_tags({TAG_INPUTS: inputs_tag([verdict, table, topic_dataset])})
+    waits.run.client.set_terminated(waits.run.run_id, status=status)
+    stays = status != "FINISHED"
+    gone = set(removed(waits.settings))
+    needs = needed(waits.run.client, waits.settings, Policy(30, now=LATER))
+    assert (key(1) in steps_of(waits.settings)) == (key(2) in steps_of(waits.settings)) == stays
+    assert needs.pinned(table.uri) == ({3} if stays else set())
+    assert bool(gone) != stays
+    if stays:
+        place = fetch_bundle(model, tmp_path / "fresh")
+        os.utime(place, (1, 1))
+        assert fetch_bundle(model, tmp_path / "fresh") == place
+        assert place.stat().st_mtime > 1  # used today, for modelmill gc
+
+
+def test_what_a_run_says_that_it_reads_may_be_cut(topic_dataset: DatasetRef) -> None:
+    whole = inputs_tag([topic_dataset])
+    assert whole == f"\n{topic_dataset}"
+    assert inputs_tag([]) == ""
+    for end in range(len(whole)):
+        _, tables = retention._inputs_of(whole[:end])
+        assert not tables
