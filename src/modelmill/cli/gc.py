@@ -161,8 +161,9 @@ def _unused(settings: Settings, days: float) -> Iterator[Leftover]:
 def _abandoned_folders(settings: Settings) -> Iterator[Leftover]:
     from modelmill.system.scratch import abandoned, remove_abandoned
 
-    for parent in (Path(tempfile.gettempdir()), settings.cache / "models"):
-        for folder in abandoned(parent):
+    # Others keep temporary files there, too, and may have one that is called like a lock.
+    for parent, prefix in ((Path(tempfile.gettempdir()), "modelmill-"), (settings.cache / "models", ".")):
+        for folder in abandoned(parent, prefix=prefix):
             why = "its process has died"
             yield Leftover(folder, _size(folder), why, partial(remove_abandoned, folder))
 

@@ -84,6 +84,21 @@ def test_what_a_killed_process_left_goes_and_what_lives_stays(settings: Settings
     assert left == {"modelmill-of-somebody", alive.name, f"{alive.name}.owner"}
 
 
+def test_temporary_folders_of_others_stay(settings: Settings, temporary: Path) -> None:
+    ours, theirs, download = (
+        temporary / "modelmill-x",
+        temporary / "x",
+        settings.cache / "models" / ".download-x",
+    )
+    for folder in (ours, theirs, download):
+        folder.mkdir(parents=True)
+        lock = folder.with_name(f"{folder.name}.owner")
+        lock.touch()
+        grow_old(lock, days=1)
+    assert "2 leftovers" in gc("--apply")
+    assert [folder.exists() for folder in (ours, theirs, download)] == [False, True, False]
+
+
 def test_a_scratch_folder_is_gone_at_its_end(temporary: Path) -> None:
     with scratch_folder("modelmill-model-") as folder:
         assert folder.is_dir()
