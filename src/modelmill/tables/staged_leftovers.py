@@ -29,6 +29,8 @@ class StagedLeftover:
     """In bytes."""
     days: float
     """Since the last change in it."""
+    version: int
+    """Of the table, up to which no commit names it."""
 
 
 def staged_leftovers(uri: str, *, days: float) -> list[StagedLeftover]:
@@ -64,7 +66,7 @@ def staged_leftovers(uri: str, *, days: float) -> list[StagedLeftover]:
             age = (time.time() - max(state.st_mtime for state in states)) / 86_400
             if age >= days:
                 size = sum(state.st_size for state, one in zip(states, inside, strict=True) if one.is_file())
-                found.append(StagedLeftover(path, size, age))
+                found.append(StagedLeftover(path, size, age, table.version()))
     return found
 
 
@@ -76,7 +78,16 @@ def _named(place: str, version: int) -> Iterator[str]:
 
 
 def remove_leftover(leftover: StagedLeftover) -> bool:
-    """Remove a leftover; return whether it is gone."""
+    """Remove a leftover; return whether it is gone.
+
+    :param leftover: as :func:`staged_leftovers` found it.
+    :return: False too if its writer has come back, and a commit names it now.
+    :raises TableError: if such a commit cannot be read.
+    """
+    place = str(leftover.path.parent)
+    later = [version for version in commit_files_of(place) if version > leftover.version]
+    if any(path.partition("/")[0] == leftover.path.name for each in later for path in _named(place, each)):
+        return False
     if leftover.path.is_dir():
         shutil.rmtree(leftover.path, ignore_errors=True)
     else:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import Schema
 from typer.testing import CliRunner
 
 from modelmill.artifacts import TableRef
@@ -24,10 +25,10 @@ from modelmill.settings import Settings
 from modelmill.system.locks import locked
 from modelmill.system.scratch import scratch_folder
 from modelmill.system.unused import remove_unused, unused
-from modelmill.tables.commits import write_rows
+from modelmill.tables.commits import commit_files, write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.staged_files import stage_rows
-from modelmill.tables.staged_leftovers import staged_leftovers
+from modelmill.tables.staged_leftovers import remove_leftover, staged_leftovers
 from modelmill.tables.versions import resolve_table
 
 HOLDS = """
@@ -220,6 +221,19 @@ def test_staged_files_that_no_commit_names_go(settings: Settings, temporary: Pat
     (place / "_delta_log" / f"{0:020d}.json").rename(tmp_path / "away")
     with pytest.raises(TableError):
         staged_leftovers(str(place), days=7)
+
+
+def test_a_staged_file_whose_writer_comes_back_meanwhile_stays(tmp_path: Path) -> None:
+    place, rows = str(tmp_path / "table"), pa.table({"a": [1]})
+    write_rows(place, rows, mode="append", transaction="one")
+    files = [stage_rows(rows, place) for _ in range(2)]
+    for file in files:
+        grow_old(tmp_path / "table" / file.path, days=8)
+    listed = {one.path.name: one for one in staged_leftovers(place, days=7)}
+    columns = Schema.from_arrow(rows.schema)
+    commit_files(place, files[:1], schema=columns, mode="append", transaction="two")
+    assert [remove_leftover(listed[file.path]) for file in files] == [False, True]
+    assert read_arrow(resolve_table(place)).num_rows == 2
 
 
 def test_old_runs_and_old_versions_of_tables_go_by_a_policy(
