@@ -139,32 +139,40 @@ def wanted_name(text: str, key: str, pattern: str) -> str:
     return name if isinstance(name, str) and re.fullmatch(pattern, name) else ""
 
 
-class _Numbers(yaml.constructor.SafeConstructor):
-    """Numbers within bounds: of ``1:1:1…``, which is base 60, Python would make one of any size."""
+class _Scalars(yaml.constructor.SafeConstructor):
+    """Values that are what their tag says, and numbers within bounds.
 
-    def number(self, node: Any) -> Any:
-        """Return the number that a node stands for."""
-        if len(node.value) > _MOST_DIGITS:
+    Of ``1:1:1…``, which is base 60, Python would make a number of any size. Of a text with a tag that does
+    not fit it (``!!bool x``), PyYAML fails with whatever its own code runs into.
+    """
+
+    def checked(self, node: Any) -> Any:
+        """Return the value that a node stands for."""
+        kind = node.tag.rpartition(":")[2]
+        if kind in ("int", "float") and len(node.value) > _MOST_DIGITS:
             raise yaml.constructor.ConstructorError(
                 None, None, f"a number has at most {_MOST_DIGITS} characters: quote a text", node.start_mark
             )
-        whole = node.tag == "tag:yaml.org,2002:int"
-        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        try:
+            return getattr(self, f"construct_yaml_{kind}")(node)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"a value must be what its tag says (!!{kind}); got {shorten(node.value)}; quote a text"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from error
 
 
 _MOST_DIGITS = 64
-for _kind in ("int", "float"):
-    _Numbers.add_constructor(f"tag:yaml.org,2002:{_kind}", _Numbers.number)  # type: ignore[type-var] # PyYAML's stubs bind it to the class it is called on
+for _kind in ("bool", "int", "float", "timestamp"):
+    _Scalars.add_constructor(f"tag:yaml.org,2002:{_kind}", _Scalars.checked)  # type: ignore[type-var] # PyYAML's stubs bind it to the class it is called on
 
 
-class _SlowLoader(_Numbers, yaml.SafeLoader):
+class _SlowLoader(_Scalars, yaml.SafeLoader):
     """PyYAML's own reader."""
 
 
 _Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may lack libyaml
 
 
-class _FastLoader(_Numbers, _Quick):  # type: ignore[misc] # a base that is chosen at run time
+class _FastLoader(_Scalars, _Quick):  # type: ignore[misc] # a base that is chosen at run time
     """libyaml's reader. It recurses on the C stack, which Python does not guard: so depth is bounded."""
 
     _most_deep = 100

@@ -305,6 +305,18 @@ def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -
     problems_of("!!python/object/apply:os.system [echo]")
 
 
+@pytest.mark.parametrize("reader", ["fast", "slow"])
+@pytest.mark.parametrize("value", ["!!bool x", "!!bool ''", "!!timestamp x", "!!int ''", "!!float ''", "0b_"])
+def test_a_value_that_is_not_what_its_tag_says_is_a_problem_with_its_place(
+    value: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reader == "slow":
+        monkeypatch.setattr(parsing, "_FastLoader", parsing._SlowLoader)
+    (problem,) = problems_of(f"pipeline: p\ndescription: {value}\n{TABLE}")
+    assert problem.startswith("2:14: the text must be YAML; a value must be what its tag says (!!")
+    assert problem.endswith("; quote a text")
+
+
 def test_damaged_texts_never_escape_as_another_error() -> None:
     """Cut and mutate the shipped pipeline at random: the answer is a pipeline or a PipelineError."""
     text = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
