@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
+_FAR = 100_000
+"""delta-rs takes time and memory for each version up to the one that is asked for, be it there or not: of
+2,147,483,648 all that a machine has. Above this one it is asked first how far the table is."""
+
+
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     """Open a Delta table, and make sure that what is read is what was written.
 
@@ -45,8 +50,10 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     if is_local(place):
         check_log_files(place, version=version)
     try:
+        if version is not None and version > _FAR:
+            _check_reached(place, version)
         table = DeltaTable(place, version=version)
-    except (DeltaError, OSError, ValueError) as error:
+    except (DeltaError, OSError, ValueError, OverflowError) as error:
         raise _open_error(place, version, error) from error
     if table.version() < 0:  # a log without a commit
         raise _no_table(place)
@@ -93,6 +100,22 @@ def _check_exists(place: str) -> None:
         )
 
 
+def _check_reached(place: str, version: int) -> None:
+    from deltalake import DeltaTable
+
+    newest = DeltaTable(place).version()
+    if version > newest:
+        raise _no_version(place, version, newest)
+
+
+def _no_version(place: str, version: int, newest: int) -> TableError:
+    return TableError(
+        f"the table must have the version that is asked for ({place})",
+        got=version,
+        remedy=f"its newest version is {newest}; old ones may have been cleaned up",
+    )
+
+
 def _no_table(place: str) -> TableError:
     return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
 
@@ -106,12 +129,7 @@ def _open_error(place: str, version: int | None, error: Exception) -> TableError
         return known
     if version is not None:
         with contextlib.suppress(DeltaError, OSError, ValueError):
-            newest = DeltaTable(place).version()
-            return TableError(
-                f"the table must have the version that is asked for ({place})",
-                got=version,
-                remedy=f"its newest version is {newest}; old ones may have been cleaned up",
-            )
+            return _no_version(place, version, DeltaTable(place).version())
     if isinstance(error, TableNotFoundError):
         return _no_table(place)
     return TableError(

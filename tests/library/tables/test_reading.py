@@ -285,3 +285,9 @@ print("pandas" in sys.modules)
     command = [sys.executable, "-c", code, str(table), str(tmp_path / "digests")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("version", [100_001, 2**31, 2**63 - 1, 2**64, 10**30])
+def test_a_version_that_is_far_away_is_refused_at_once(table: Path, version: int) -> None:
+    """delta-rs would take time and memory for each version up to it, or no such number at all."""
+    assert f"got {version}; its newest version is 2" in refusal(table, version=version)
