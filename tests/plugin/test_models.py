@@ -71,6 +71,20 @@ def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
     assert call("viewer")("GET", "/models/nothing").status_code == 404
 
 
+@pytest.mark.parametrize("number", [2**31, 2**63, 10**30])
+def test_a_version_with_too_great_a_number_is_none_and_no_fault_of_mlflows(
+    call: Call, digest: str, number: int
+) -> None:
+    op = call("op")
+    answers = [
+        op("GET", f"/models/topic/versions/{number}/{what}") for what in ("verdict", "source", "lineage")
+    ]
+    answers.append(op("POST", "/models/topic/answers", {"text": "a", "versions": [number]}))
+    answers.append(op("POST", "/models/topic/rollback", {"why": "a", "to": number}))
+    assert [answer.status_code for answer in answers] == [404, 404, 422, 404, 422]
+    assert not any(answer.json()["retry"] for answer in answers)
+
+
 def test_the_ledger_leads_to_the_report_of_the_gate(settings: Settings, digest: str) -> None:
     experiment = tracking_client(settings.tracking_uri).create_experiment("topics")
     entry = Entry(

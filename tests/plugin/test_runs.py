@@ -216,6 +216,8 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
     }
     assert tail["said"] == ""  # no line of this file says which logger wrote it
     assert user("GET", f"/pipelines/{name}/runs/{run_id}/steps/nothing/log").status_code == 404
+    far = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?try_number={2**70}")
+    assert (far.status_code, far.json()["kind"]) == (422, "RequestError")
 
 
 def test_every_unit_of_progress_is_read_from_the_log(capsys: pytest.CaptureFixture[str]) -> None:

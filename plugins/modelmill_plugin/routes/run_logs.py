@@ -79,7 +79,7 @@ async def read_log(
     step: Step,
     request: Request,
     session: SessionDep,
-    try_number: Annotated[int | None, Query(ge=0)] = None,
+    try_number: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
     lines: Annotated[int, Query(ge=1, le=5000)] = 200,
 ) -> LogTail:
     """Return the end of a step's log, and how far it says that it is."""

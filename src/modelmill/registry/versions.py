@@ -47,6 +47,8 @@ FORBIDDEN = "PERMISSION_DENIED"
 _RETRIED = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_ALREADY_EXISTS")
 _BUSY = ("locked", "IntegrityError", "UniqueViolation")
 """What databases say of a writer at work, and of a row that another one has just inserted: a new alias."""
+_MOST_VERSIONS = 2**31 - 1
+"""MLflow's column has 32 bits: asked for more, a database fails as if it were out of order."""
 _TRIES = 6
 
 Found = TypeVar("Found")
@@ -100,6 +102,8 @@ def version_numbered(client: MlflowClient, name: str, version: int) -> ModelVers
     :param version: its number.
     :return: the version; None if there is none.
     """
+    if not 0 < version <= _MOST_VERSIONS:
+        return None
     return _existing(client, name, lambda: client.get_model_version(name, str(version)))
 
 
