@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from modelmill.documents.versions import ConflictError, NotFoundError, difference
 from modelmill.errors import DocumentError, ModelmillError, Problem, StoreError, TransientError, shorten
+from modelmill.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -194,4 +195,10 @@ def _body(error: ModelmillError) -> ErrorBody:
 
 
 def _answer(status: int, body: ErrorBody) -> JSONResponse:
-    return JSONResponse(body.model_dump(mode="json"), status_code=status)
+    """Return a refusal without secrets: of the deployment's URIs and parameters a caller is told the rest.
+
+    The problems and the conflict are about a document's text, which the caller reads anyway.
+    """
+    named = ((name, getattr(body, name)) for name in ("message", "rule", "got", "remedy"))
+    said = {name: None if text is None else redacted(text) for name, text in named}
+    return JSONResponse(body.model_copy(update=said).model_dump(mode="json"), status_code=status)

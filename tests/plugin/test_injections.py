@@ -199,3 +199,24 @@ def _everything(folder: Path) -> dict[str, bytes]:
         if path.is_file() and path.name != ".lock":
             found[str(path)] = path.read_bytes()
     return found
+
+
+def test_an_answer_has_no_secret_of_the_deployment(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "of_the_deployment_1"
+    place = f"s3://user:{secret}@bucket/x"
+    values = {"PARAM_TOKEN": secret, "PARAM_STORE": place, "PARAM_DSN": f"Server=h;Password={secret}"}
+    places = dict.fromkeys(("PARAM_RULES", "LABELLING", "LEDGER", "TABLES"), place)
+    for name, value in (values | places | {"PARAM_DATA": str(folder)}).items():
+        monkeypatch.setenv(f"MODELMILL_{name}", value)
+    user, said = call("user"), ""
+    for path in ("/catalogue", "/pipelines", "/rule-sets", "/labelling", "/models", "/home", "/tables"):
+        said += user("GET", path).text
+    for uri in ("${store}", "${dsn}", "${token}"):
+        said += user("GET", f"/tables/preview?uri={uri}").text
+        said += user("POST", "/labelling", {"name": "q", "table": uri, "key": "id", "text": "text"}).text
+    assert secret not in said
+    assert "a URI has no password in it" in said
+    shown = call("viewer")("GET", "/catalogue").json()["params"]
+    assert (shown["token"], shown["store"], shown["data"]) == ("***", "s3://***@bucket/x", str(folder))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from modelmill.component import AnyComponent, Port
 from modelmill.pipeline.catalogue import catalogue
+from modelmill.redaction import redacted_value
 from modelmill.settings import environment_params
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import READ, User
@@ -66,7 +67,7 @@ def get_catalogue(user: User) -> Catalogue:
     return Catalogue(
         components=components,
         groups=groups,
-        params=environment_params(),
+        params={name: redacted_value(name, value) for name, value in environment_params().items()},
         may_create=may("PUT", None, user),
     )
 

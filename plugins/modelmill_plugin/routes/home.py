@@ -26,6 +26,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from modelmill.errors import ModelmillError
 from modelmill.monitoring.drift import drift_asset
+from modelmill.redaction import redacted
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.settings import Settings
 from modelmill.tables.opening import open_table
@@ -207,7 +208,7 @@ def _decided(since: datetime) -> tuple[list[LedgerRow], str]:
             return [], ""
         rows = _ledger(settings, open_table(settings.ledger).version())
     except ModelmillError as error:
-        return [], str(error)
+        return [], redacted(str(error))
     return [row for row in reversed(rows) if row.time >= since][:_MOST], ""
 
 

@@ -17,6 +17,7 @@ from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.pipeline_store import StoredPipeline
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
+from modelmill.redaction import redacted
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.runs import RunSummary, newest_runs, paused_dags
@@ -133,7 +134,7 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
     try:
         store.check_writable()
     except ModelmillError as error:
-        reason = str(error)
+        reason = redacted(str(error))
     may_create = may("PUT", None, user)
     return PipelineList(
         pipelines=summaries,

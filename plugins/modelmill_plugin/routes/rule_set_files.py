@@ -16,6 +16,7 @@ from modelmill.errors import ConfigError, ModelmillError
 from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.placeholders import substitute
 from modelmill.pipeline.spec import PipelineSpec
+from modelmill.redaction import redacted
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.routes.pipelines import StoreView
@@ -127,7 +128,7 @@ def list_rule_sets(user: User) -> RuleSetList:
         summaries = [_summary(stored) for stored in store.documents().values()]
         store.check_writable()
     except ModelmillError as error:  # they can still be written and tried
-        reason = str(error)
+        reason = redacted(str(error))
     return RuleSetList(
         rule_sets=summaries,
         store=StoreView(writable=not reason, reason=reason, may_create=may("PUT", None, user)),
