@@ -53,6 +53,8 @@ _SAFE_CASTS = {
 }
 """What another night's files may be inferred as without anything being lost: from, to."""
 
+_MOST_EXACT = 2**53
+"""Up to it a double has every whole number."""
 _LONGEST_HEADER = 1 << 24
 """Bytes of a CSV file's first line by which files are told apart."""
 _INTERVAL = re.compile(r"(^|[:<])interval (year|month|day|hour|minute|second)")
@@ -191,7 +193,8 @@ def _fitted(rows: DataFrame, place: str, *, fill_missing: bool) -> DataFrame:
             wrong.append(f"{name} is not in the files")
         elif have not in (type_, "void") and (have, type_) not in _SAFE_CASTS:
             wrong.append(f"{name} is {type_} in the table and {have} in the files")
-        expressions.append(_cast(name, type_, null=name not in types))
+        as_fraction = (have, type_) == ("bigint", "double")
+        expressions.append(_exact_double(name) if as_fraction else _cast(name, type_, null=name not in types))
     if wrong:
         raise TableError(
             f"the files must have the columns of the table ({place})",
@@ -204,6 +207,17 @@ def _fitted(rows: DataFrame, place: str, *, fill_missing: bool) -> DataFrame:
 def _cast(name: str, type_: str, *, null: bool = False) -> str:
     quoted = f"`{name.replace('`', '``')}`"
     return f"cast({'null' if null else quoted} as {type_}) as {quoted}"
+
+
+def _exact_double(name: str) -> str:
+    """Return the cast of whole numbers into a column of fractions, which has 53 bits for them."""
+    quoted = f"`{name.replace('`', '``')}`"
+    text = name.replace("\\", "").replace("'", "")
+    problem = f"concat('whole numbers beyond 2^53 do not fit into the column {text} of doubles: ', {quoted})"
+    return (
+        f"if({quoted} is null or {quoted} between -{_MOST_EXACT} and {_MOST_EXACT}, "
+        f"cast({quoted} as double), cast(raise_error({problem}) as double)) as {quoted}"
+    )
 
 
 def _spark_type(type_: Any) -> str:

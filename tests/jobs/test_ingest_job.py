@@ -145,6 +145,17 @@ def test_numbers_fit_a_text_column(landing: Landing) -> None:
     assert landing.rows() == [{"id": "7"}, {"id": "a1"}]
 
 
+def test_whole_numbers_that_a_column_of_doubles_cannot_hold_are_refused(landing: Landing) -> None:
+    lines(landing.folder / "a.jsonl", {"it's": 1.5})
+    landing.load()
+    lines(landing.folder / "b.jsonl", {"it's": 2**53}, {"it's": -(2**53)}, {"it's": None})
+    landing.load()
+    lines(landing.folder / "c.jsonl", {"it's": 3}, {"it's": 2**53 + 1})
+    with pytest.raises(TableError, match=f"beyond 2.53 do not fit into the column its.*{2**53 + 1}"):
+        landing.load()
+    assert [row["it's"] for row in landing.rows()] == [-(2.0**53), 1.5, 2.0**53, None]
+
+
 @pytest.mark.parametrize(
     ("more", "kind", "said"),
     [
