@@ -110,4 +110,4 @@ def test_a_step_writes_down_what_it_took(made: list[StepResult], settings: Setti
     assert metrics[SECONDS] > 0
     assert metrics[CPU_SECONDS] > 0
     assert metrics[MEMORY_MB] > 50  # a Python with MLflow in it
-    assert metrics[DISK_MB] == 0
+    assert metrics[DISK_MB] < 0.001  # the names of its attempts
