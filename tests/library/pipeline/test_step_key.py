@@ -103,7 +103,7 @@ def test_a_file_is_hashed_again_only_if_it_has_changed(
     hashed: list[Path] = []
     original = digests.file_digest
     monkeypatch.setattr(digests, "file_digest", lambda path: hashed.append(path) or original(path))
-    monkeypatch.setattr(digests, "_SETTLED_NANOSECONDS", -1)  # it is some seconds old
+    monkeypatch.setattr(digests, "SETTLED_NANOSECONDS", -1)  # it is some seconds old
     memory = tmp_path / "memory"
     (first,) = digests.file_digests(tmp_path, ["a"], memory=memory).values()
     assert digests.file_digests(tmp_path, ["a"], memory=memory) == {"a": first}

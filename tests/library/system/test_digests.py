@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_memory_with_a_flipped_bit_changes_no_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_SETTLED_NANOSECONDS", -(10**12))  # the files were made just now
+    monkeypatch.setattr(digests, "SETTLED_NANOSECONDS", -(10**12))  # the files were made just now
     expected = file_digests(folder, NAMES)
     assert file_digests(folder, NAMES, memory=folder / "memory") == expected
     (memory,) = (folder / "memory").glob("*.json")
