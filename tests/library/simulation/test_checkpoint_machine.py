@@ -70,11 +70,7 @@ class Checkpoints(RuleBasedStateMachine):
         if any(_step(path) == self.step for path in {*self.folder.glob("step-*")} - before):
             self.whole[self.step] = self.saves
             # Who died while it removed old ones has left some, which are whole and may still be needed.
-            there = {
-                _step(path)
-                for path in {*self.folder.glob("step-*")} - self.damaged
-                if {file.name for file in path.iterdir()} == FILES
-            }
+            there = set(map(_step, self._whole_folders()))
             assert there >= set(sorted(self.whole)[-KEEP:])
             self.whole = {step: value for step, value in self.whole.items() if step in there}
         self.store = CheckpointStore(self.folder, keep=KEEP)
@@ -83,7 +79,7 @@ class Checkpoints(RuleBasedStateMachine):
     @rule(data=st.data())
     def disk_damages_the_newest(self, data: st.DataObject) -> None:
         step = max(self.whole)
-        (path,) = (path for path in {*self.folder.glob("step-*")} - self.damaged if _step(path) == step)
+        (path,) = (path for path in self._whole_folders() if _step(path) == step)
         self.damaged.add(path)
         file = data.draw(st.sampled_from(sorted(path.iterdir())))
         content = bytearray(file.read_bytes())
@@ -105,6 +101,11 @@ class Checkpoints(RuleBasedStateMachine):
         found = self.store.newest()
         self.step = found.step if found else 0
         self.whole = {step: value for step, value in self.whole.items() if step <= self.step}
+
+    def _whole_folders(self) -> set[Path]:
+        """Those that nothing has damaged, and whose removal nobody has begun: a death may have left some."""
+        folders = {*self.folder.glob("step-*")} - self.damaged
+        return {folder for folder in folders if {file.name for file in folder.iterdir()} == FILES}
 
     def _forget_old(self) -> None:
         newest = sorted(self.whole)[-KEEP:]
