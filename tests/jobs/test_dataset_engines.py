@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -174,13 +175,19 @@ with session(Settings.from_environment()) as spark:
 def test_an_engine_whose_memory_is_full_says_what_to_raise(tmp_path: Path) -> None:
     (tmp_path / "sorting.py").write_text(SORTING)
     environment = os.environ | {"SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": "2000000"}
-    ended = subprocess.run(
-        [sys.executable, tmp_path / "sorting.py"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = None
+    for _ in range(3):  # of a hundred queries whose memory is full Sail 0.7.2 never ends one
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ended = subprocess.run(
+                [sys.executable, tmp_path / "sorting.py"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            break
+    assert ended is not None
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("modelmill.errors.ConfigError: the embedded Spark engine must have memory")
     assert "pool_size: 1953.1 KB" in last
