@@ -28,9 +28,8 @@ from modelmill.errors import ModelmillError
 from modelmill.monitoring.drift import drift_asset
 from modelmill.redaction import redacted
 from modelmill.registry.ledger import LedgerRow, entries
+from modelmill.registry.ledger_table import open_ledger
 from modelmill.settings import Settings
-from modelmill.tables.opening import open_table
-from modelmill.tables.storage import table_exists
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import READ, SEE_RUNS, User
 from modelmill_plugin.views import may
@@ -204,9 +203,10 @@ def _decided(since: datetime) -> tuple[list[LedgerRow], str]:
     """Return the ledger's newest rows; what else is on the page does not need them."""
     settings = Settings.from_environment()
     try:
-        if not table_exists(settings.ledger):
+        table = open_ledger(settings)
+        if table is None:
             return [], ""
-        rows = _ledger(settings, open_table(settings.ledger).version())
+        rows = _ledger(settings, table.version())
     except ModelmillError as error:
         return [], redacted(str(error))
     return [row for row in reversed(rows) if row.time >= since][:_MOST], ""

@@ -12,9 +12,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modelmill.registry import ledger
 from modelmill.registry.champion import Registry, alias_version
-from modelmill.registry.ledger_table import champion_counter
+from modelmill.registry.ledger_table import champion_counter, open_ledger
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, patiently
 from modelmill.tables.opening import transaction_version
@@ -47,7 +46,7 @@ class _Look:
 
     def ledger(self, settings: Settings) -> DeltaTable | None:
         if settings.ledger not in self._ledgers:
-            self._ledgers[settings.ledger] = ledger.opened(settings)
+            self._ledgers[settings.ledger] = open_ledger(settings)
         return self._ledgers[settings.ledger]
 
     def _list(self, settings: Settings) -> None:
@@ -105,5 +104,5 @@ def has_rows(name: str, settings: Settings) -> bool:
     :raises TableError: if the ledger cannot be read.
     """
     look = _looks.get()
-    table = ledger.opened(settings) if look is None else look.ledger(settings)
+    table = open_ledger(settings) if look is None else look.ledger(settings)
     return table is not None and transaction_version(table, champion_counter(name)) is not None

@@ -26,13 +26,13 @@ from modelmill.registry.ledger_table import (
     following,
     heads_of,
     ledger_schema,
+    open_ledger,
     read_rows,
     settled_counter,
 )
 from modelmill.tables.conditional_append import Proposal, append_if
 from modelmill.tables.files import logged_files
-from modelmill.tables.opening import open_table, transaction_version
-from modelmill.tables.storage import table_exists
+from modelmill.tables.opening import transaction_version
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -164,20 +164,20 @@ def settle_together(settings: Settings, move: JointMove, models: Sequence[str]) 
 
 def move_of_step(settings: Settings, step_key: str) -> JointMove | None:
     """Return the joint move that a step has made; None if it has made none."""
-    table = _ledger(settings)
+    table = open_ledger(settings)
     number = None if table is None else transaction_version(table, step_key)
     return None if table is None or number is None else _move(table, number)
 
 
 def joint_move(settings: Settings, number: int) -> JointMove | None:
     """Return a joint move by its number; None if there is none."""
-    table = _ledger(settings)
+    table = open_ledger(settings)
     return None if table is None or not 0 < number <= _counters(table)[0] else _move(table, number)
 
 
 def open_move(settings: Settings) -> JointMove | None:
     """Return the joint move whose aliases may not all have followed; None if there is none."""
-    table = _ledger(settings)
+    table = open_ledger(settings)
     newest, settled = _counters(table)
     return None if table is None or newest == settled else _move(table, newest)
 
@@ -190,15 +190,11 @@ def behind(settings: Settings) -> Behind:
     :raises TableError: if the ledger cannot be read, or was damaged.
     :raises TransientError: if its store does not answer.
     """
-    table = _ledger(settings)
+    table = open_ledger(settings)
     newest, settled = _counters(table)
     if table is None or newest == settled:
         return Behind(newest, {})
     return Behind(newest, _waiting(table, _move(table, newest)))
-
-
-def _ledger(settings: Settings) -> DeltaTable | None:
-    return open_table(settings.ledger) if table_exists(settings.ledger) else None
 
 
 def _counters(table: DeltaTable | None) -> tuple[int, int]:

@@ -33,12 +33,12 @@ from modelmill.registry.ledger_table import (
     heads_of,
     holds,
     ledger_schema,
+    open_ledger,
     read_rows,
     settled_counter,
 )
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.opening import open_table, transaction_version
-from modelmill.tables.storage import table_exists
+from modelmill.tables.opening import transaction_version
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -56,19 +56,8 @@ __all__ = [
     "find",
     "head",
     "heads",
-    "opened",
     "settle",
 ]
-
-
-def opened(settings: Settings) -> DeltaTable | None:
-    """Return the ledger's table at its newest version.
-
-    :param settings: where the ledger is.
-    :return: the table; None if there is none yet.
-    :raises TableError: if it cannot be read.
-    """
-    return open_table(settings.ledger) if table_exists(settings.ledger) else None
 
 
 def head(settings: Settings, model: str) -> Head:
@@ -79,7 +68,7 @@ def head(settings: Settings, model: str) -> Head:
     :return: the head.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    return head_of(opened(settings), model)
+    return head_of(open_ledger(settings), model)
 
 
 def heads(settings: Settings, models: Sequence[str]) -> dict[str, Head]:
@@ -90,7 +79,7 @@ def heads(settings: Settings, models: Sequence[str]) -> dict[str, Head]:
     :return: the heads by model.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    return heads_of(opened(settings), models)
+    return heads_of(open_ledger(settings), models)
 
 
 def append(
@@ -176,7 +165,7 @@ def entries(settings: Settings, *, model: str | None = None) -> list[LedgerRow]:
     :return: the rows; empty if there is no ledger yet.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
-    table = opened(settings)
+    table = open_ledger(settings)
     if table is None:
         return []
     rows = read_rows(
@@ -199,7 +188,7 @@ def find(settings: Settings, model: str, step_key: str) -> LedgerRow | None:
     :param step_key: the row's ``step_key``.
     :return: the row; None if there is none.
     """
-    table = opened(settings)
+    table = open_ledger(settings)
     if table is None or transaction_version(table, step_key) is None:
         return None
     return next((row for row in entries(settings, model=model) if row.step_key == step_key), None)

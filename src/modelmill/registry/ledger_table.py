@@ -21,13 +21,15 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.options import Record
 from modelmill.tables.files import ActiveFile, check_newest_commit, logged_files, path_within
-from modelmill.tables.opening import transaction_version
+from modelmill.tables.opening import open_table, transaction_version
 from modelmill.tables.reading import read_batches
-from modelmill.tables.storage import table_location
+from modelmill.tables.storage import table_exists, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
+
+    from modelmill.settings import Settings
 
 Action = Literal["promote", "refuse", "rollback", "hand_move", "revert"]
 """``hand_move``: somebody moved the alias without the gate; ``revert``: the guard moved it back."""
@@ -96,6 +98,16 @@ class Head:
     def number(self) -> int:
         """Number of the last row; 0 if there is none."""
         return self.last.number if self.last else 0
+
+
+def open_ledger(settings: Settings) -> DeltaTable | None:
+    """Return the ledger's table at its newest version.
+
+    :param settings: where the ledger is.
+    :return: the table; None if there is none yet.
+    :raises TableError: if it cannot be read.
+    """
+    return open_table(settings.ledger) if table_exists(settings.ledger) else None
 
 
 def champion_counter(model: str) -> str:
