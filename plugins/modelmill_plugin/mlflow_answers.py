@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelmill.documents.versions import NotFoundError
 from modelmill.errors import TransientError
 from modelmill.redaction import redacted
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import version_numbered
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 @contextlib.contextmanager
@@ -39,3 +42,18 @@ def mlflow_client() -> Iterator[MlflowClient]:
             got=redacted(uri),
             remedy="see its log, try again",
         ) from error
+
+
+def registered_version(client: MlflowClient, name: str, number: int) -> ModelVersion:
+    """Return a version of a registered model.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :param number: of the version.
+    :return: the version.
+    :raises NotFoundError: if there is none.
+    """
+    version = version_numbered(client, name, number)
+    if version is None:
+        raise NotFoundError("the version must be registered", got=f"{name} version {number}")
+    return version

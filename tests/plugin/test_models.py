@@ -67,7 +67,7 @@ def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
     tree = call("viewer")("GET", "/models/topic/versions/1/lineage").json()
     assert (tree["uri"], tree["made_from"][0]["uri"]) == ("models:/topic/1", "/data/topics@1")
     gone = call("viewer")("GET", "/models/topic/versions/7/lineage")
-    assert gone.status_code in (404, 422)
+    assert gone.status_code == 404
     assert call("viewer")("GET", "/models/nothing").status_code == 404
 
 
@@ -81,7 +81,7 @@ def test_a_version_with_too_great_a_number_is_none_and_no_fault_of_mlflows(
     ]
     answers.append(op("POST", "/models/topic/answers", {"text": "a", "versions": [number]}))
     answers.append(op("POST", "/models/topic/rollback", {"why": "a", "to": number}))
-    assert [answer.status_code for answer in answers] == [404, 404, 422, 404, 422]
+    assert [answer.status_code for answer in answers] == [404, 404, 404, 404, 422]
     assert not any(answer.json()["retry"] for answer in answers)
 
 

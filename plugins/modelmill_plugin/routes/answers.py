@@ -7,11 +7,10 @@ from typing import Annotated, Self
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelmill.documents.versions import NotFoundError
-from modelmill.registry.versions import reference, version_numbered
+from modelmill.registry.versions import reference
 from modelmill.serving.answering import ModelAnswer, answers_of
 from modelmill_plugin.errors import RefusedError, error_responses
-from modelmill_plugin.mlflow_answers import mlflow_client
+from modelmill_plugin.mlflow_answers import mlflow_client, registered_version
 from modelmill_plugin.routes.models import ModelName
 from modelmill_plugin.security import EDIT_ALL
 
@@ -53,13 +52,8 @@ def answer(name: ModelName, request: AnswerRequest) -> list[VersionAnswer]:
 
     They are loaded by a process of its own, one request at a time, within 120 s and 6 GB.
     """
-    models = []
     with mlflow_client() as client:
-        for version in request.versions:
-            found = version_numbered(client, name, version)
-            if found is None:
-                raise NotFoundError("the version must be registered", got=f"{name} version {version}")
-            models.append(reference(found))
+        models = [reference(registered_version(client, name, version)) for version in request.versions]
     for model in models:
         if model.format in _NO_ANSWERS:
             remedy = "try a rule set on its own page; ask a head and not its trunk"

@@ -30,7 +30,7 @@ from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import RefusedError, error_responses
-from modelmill_plugin.mlflow_answers import mlflow_client
+from modelmill_plugin.mlflow_answers import mlflow_client, registered_version
 from modelmill_plugin.security import PROMOTE, READ, SEE_RUNS, SEE_XCOMS, User
 from modelmill_plugin.settings import pipeline_store
 from modelmill_plugin.views import DagId, may
@@ -160,6 +160,7 @@ def read_model(name: ModelName, user: User) -> ModelView:
 def read_lineage(name: ModelName, version: VersionNumber) -> Lineage:
     """Return what a version was made from, down to the dataset."""
     with mlflow_client() as client:
+        registered_version(client, name, version)
         return lineage(f"{name}/{version}", client)
 
 
@@ -167,13 +168,9 @@ def read_lineage(name: ModelName, version: VersionNumber) -> Lineage:
 def open_source(name: ModelName, version: VersionNumber, user: User) -> ModelSource:
     """Return the pipeline that made a version, as it was then."""
     with mlflow_client() as client:
-        found = [
-            item for item in client.search_model_versions(f"name = '{name}'") if int(item.version) == version
-        ]
-    if not found:
-        raise NotFoundError("the version must be registered", got=f"{name} version {version}")
-    dag_id = found[0].tags.get("modelmill.pipeline", "")
-    digest = found[0].tags.get("modelmill.pipeline_digest", "")
+        tags = registered_version(client, name, version).tags
+    dag_id = tags.get("modelmill.pipeline", "")
+    digest = tags.get("modelmill.pipeline_digest", "")
     # The guard knows the DAG of the request's path or query only, and this one is in neither.
     if dag_id and not may("GET", dag_id, user, DagAccessEntity.CODE):
         raise RefusedError(403, "the user must be allowed to read the pipeline", got=dag_id)

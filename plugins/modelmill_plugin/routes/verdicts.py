@@ -9,14 +9,13 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from modelmill.documents.versions import NotFoundError
 from modelmill.registry.gate_report import GATE_REPORT
 from modelmill.registry.history import history
 from modelmill.registry.ledger import LedgerRow
-from modelmill.registry.versions import TAG_VERDICT, version_numbered
+from modelmill.registry.versions import TAG_VERDICT
 from modelmill.settings import Settings
 from modelmill_plugin.errors import RefusedError, error_responses
-from modelmill_plugin.mlflow_answers import mlflow_client
+from modelmill_plugin.mlflow_answers import mlflow_client, registered_version
 from modelmill_plugin.report_files import REPORT, ReportFiles
 from modelmill_plugin.reports_without_rows import without_rows
 from modelmill_plugin.routes.models import ModelName, VersionNumber
@@ -44,9 +43,7 @@ def read_verdict(name: ModelName, version: VersionNumber, user: User) -> Version
     """Return the report of the gate that a version has passed; a champion of before keeps its own."""
     rows = history(name, Settings.from_environment())
     with mlflow_client() as client:
-        found = version_numbered(client, name, version)
-        if found is None:
-            raise NotFoundError("the version must be registered", got=f"{name} version {version}")
+        found = registered_version(client, name, version)
         uri = _evidence(version, rows, found.tags)
         parts, files = REPORT.fullmatch(uri), ReportFiles(client)
         if parts is None or parts[2] != GATE_REPORT or not files.has(parts[1], parts[2]):
