@@ -14,12 +14,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from demo import samples
 from demo.servers import AirflowClient, LocalAirflow, LocalMlflow, ServerError
-from demo.servers.processes import watch
+from demo.servers.processes import Servers, check, watch
 from modelmill.evaluation.results import BaselineResult, EvaluationReport
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +91,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             airflow.warm_up(timeout=START_SECONDS)
             os.environ.update(environment)
             with closing(airflow.client()) as client:
-                succeeded = _run_pipeline(client) if run_demo else True
+                succeeded = _run_pipeline(client, mlflow.servers, airflow.servers) if run_demo else True
             if leave:
                 return 0 if succeeded else 1
             console.print()
@@ -102,13 +103,13 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             return watch(mlflow.servers, airflow.servers)
 
 
-def _run_pipeline(client: AirflowClient) -> bool:
+def _run_pipeline(client: AirflowClient, *groups: Servers | None) -> bool:
     client.wait_for_dag(PIPELINE, timeout=START_SECONDS)
     client.unpause(PIPELINE)
     began = time.monotonic()
     run_id = client.trigger(PIPELINE)
     console.print(f"[bold]run[/]      {PIPELINE}, {run_id}")
-    state = follow(client, run_id)
+    state = follow(client, run_id, *groups)
     seconds = time.monotonic() - began
     outcome = "[green]succeeded[/]" if state == "success" else "[red]failed[/]"
     console.print(f"[bold]run[/]      {outcome} in {int(seconds) // 60}:{int(seconds) % 60:02d}")
@@ -122,20 +123,28 @@ def _run_pipeline(client: AirflowClient) -> bool:
     return True
 
 
-def follow(client: AirflowClient, run_id: str, *, seconds: float = RUN_SECONDS) -> str:
+def follow(client: AirflowClient, run_id: str, *groups: Servers | None, seconds: float = RUN_SECONDS) -> str:
     """Print each step when it ends, and what a long one says meanwhile; return how the run has ended.
 
     :param client: of the Airflow that runs it.
     :param run_id: a run of the demo's pipeline.
+    :param *groups: servers that it needs.
     :param seconds: how long it may take.
     :return: ``success`` or ``failed``.
+    :raises ServerError: if a server has ended, or Airflow does not answer.
     """
     ended: set[str] = set()
     said: dict[str, float] = {}
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        state, now = client.run_state(PIPELINE, run_id), time.monotonic()
-        for name, task in client.tasks(PIPELINE, run_id).items():
+        check(*groups)
+        try:
+            state, tasks = client.run_state(PIPELINE, run_id), client.tasks(PIPELINE, run_id)
+        except httpx.TransportError as error:
+            check(*groups)  # one may have ended since
+            raise ServerError("Airflow must answer", got=repr(error), remedy="see its logs") from error
+        now = time.monotonic()
+        for name, task in tasks.items():
             if task["state"] in SYMBOLS and name not in ended:
                 ended.add(name)
                 took = f"{task['duration'] or 0.0:6.1f} s{_reuse(client, run_id, name)}"

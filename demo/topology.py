@@ -120,7 +120,8 @@ def _on_servers(folder: Path, base_model: Path) -> Outcome:
         client.unpause(PIPELINE)
         began = time.monotonic()
         run_id = client.trigger(PIPELINE)
-        state = follow(client, run_id, seconds=_RUN_SECONDS)
+        needed = (servers.mlflow.servers, servers.airflow.servers)
+        state = follow(client, run_id, *needed, seconds=_RUN_SECONDS)
         console.print(f"[bold]run[/]      {state} in {time.monotonic() - began:.0f} s")
         if state != "success":
             raise SystemExit(

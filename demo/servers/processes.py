@@ -37,16 +37,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def check(*groups: Servers | None) -> None:
+    """Raise an error if a server has ended.
+
+    :param *groups: servers; None: those were not started.
+    :raises ServerError: naming the server, with the end of its log.
+    """
+    for servers in groups:
+        if servers is not None:
+            servers.check()
+
+
 def watch(*groups: Servers | None) -> NoReturn:
     """Wait for as long as all servers run.
 
-    :param *groups: servers; None: those were not started.
-    :raises ServerError: if one has ended, with the end of its log.
+    :param *groups: servers, as :func:`check` takes them.
+    :raises ServerError: if one has ended.
     """
     while True:
-        for servers in groups:
-            if servers is not None:
-                servers.check()
+        check(*groups)
         time.sleep(_WATCH_SECONDS)
 
 

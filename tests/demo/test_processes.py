@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import psutil
 import pytest
 from demo.servers.airflow_server import LocalAirflow
@@ -147,8 +148,12 @@ def test_a_server_that_dies_while_all_are_watched_is_named(tmp_path: Path) -> No
         dies.stop()
 
 
-def test_what_runs_no_more_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """``./run up`` ends, and says which of its servers has died."""
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("command", [["up"], ["demo", "--exit"]])
+def test_what_runs_no_more_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    """``./run up`` ends, and ``./run demo`` within its run, and says which of its servers has died."""
 
     class Server:
         """Stands for MLflow and Airflow; its one process has ended."""
@@ -171,18 +176,27 @@ def test_what_runs_no_more_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp
         warm_up = wait_ready
 
         def client(self) -> Any:
-            return mock.Mock()
+            run = mock.Mock()
+            run.run_state.return_value, run.tasks.return_value = "running", {}
+            return run
 
     said: list[str] = []
     monkeypatch.setattr(demo, "LocalMlflow", Server)
     monkeypatch.setattr(demo, "LocalAirflow", Server)
     monkeypatch.setattr(demo.samples, "prepare", lambda home: (home, home))
     monkeypatch.setattr(demo.console, "print", lambda *text, **_: said.extend(map(str, text)))
-    monkeypatch.setattr(sys, "argv", ["run", "up", "--home", str(tmp_path / "home")])
+    monkeypatch.setattr(sys, "argv", ["run", *command, "--home", str(tmp_path / "home")])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with mock.patch.dict(os.environ):
         assert demo.main() == 1
     assert any("api-server must keep running" in line and "out of memory" in line for line in said)
+
+
+def test_an_airflow_that_does_not_answer_ends_the_run_that_is_followed() -> None:
+    client = mock.Mock()
+    client.run_state.side_effect = httpx.ConnectError("refused")
+    with pytest.raises(ServerError, match=r"Airflow must answer; got .*refused"):
+        demo.follow(client, "r")
 
 
 def test_a_secret_that_was_half_written_is_made_again(tmp_path: Path) -> None:
