@@ -2,7 +2,7 @@
 
 import { Button, HStack, Text } from "@chakra-ui/react";
 import { X } from "lucide-react";
-import { type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, useEffect, useRef, useSyncExternalStore } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { type Sentence, t } from "../i18n/t";
@@ -16,45 +16,45 @@ const STOPS: readonly { path: string; title: Sentence; text: Sentence }[] = [
   { path: "rules", title: "Rule sets", text: "Decisions by rules that people can read. Try them on past rows, then submit them to a gate." },
 ];
 
-/** Where the tour is; null: nowhere. Airflow makes the page anew for each address, so it is kept beside the page. */
+/**
+ * Where the tour is; null: nowhere. Airflow makes the page anew for each address, so it is kept beside the page, and
+ * read as a store: a page that is being made while the tour is left must not show it again.
+ */
 let present: number | null = null;
+const listeners = new Set<() => void>();
 
-/** Ask for the tour from anywhere on the pages. */
-const START = "mm-tour";
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => { listeners.delete(listener); };
+}
 
+function show(to: number | null): void {
+  present = to;
+  for (const listener of listeners) listener();
+}
+
+/** Begin the tour, from anywhere on the pages. */
 export function startTour(): void {
-  window.dispatchEvent(new Event(START));
+  show(0);
 }
 
 export function Tour() {
   const navigate = useNavigate();
-  const [at, show] = useState(present);
-  const setAt = (to: number | null): void => {
-    present = to;
-    show(to);
-  };
+  const at = useSyncExternalStore(subscribe, () => present);
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
-    const start = (): void => {
-      present = 0;
-      show(0);
-    };
-    window.addEventListener(START, start);
-    return () => { window.removeEventListener(START, start); };
-  }, []);
   // Who hears the page, or has no mouse, is taken along.
   useEffect(() => { if (at !== null) heading.current?.focus(); }, [at]);
   const stop = at === null ? undefined : STOPS[at];
   if (at === null || stop === undefined) return null;
   const go = (to: number): void => {
     const next = STOPS[to];
-    setAt(next ? to : null);
+    show(next ? to : null);
     if (next) void navigate(`${BASE}/${next.path}`);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== "Escape") return;
     event.stopPropagation();
-    setAt(null);
+    show(null);
   };
   return (
     <section className="mm-tour" data-stop={stop.path} role="dialog" aria-labelledby="mm-tour-title" aria-describedby="mm-tour-text" onKeyDown={onKeyDown}>
@@ -62,7 +62,7 @@ export function Tour() {
         <h2 id="mm-tour-title" ref={heading} tabIndex={-1} className="mm-section-title">
           {t(stop.title)}
         </h2>
-        <Button size="2xs" variant="ghost" aria-label={t("End the tour")} onClick={() => { setAt(null); }}>
+        <Button size="2xs" variant="ghost" aria-label={t("End the tour")} onClick={() => { show(null); }}>
           <X size={14} />
         </Button>
       </HStack>
