@@ -14,13 +14,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
 from demo import samples
 from demo.servers import AirflowClient, LocalAirflow, LocalMlflow, ServerError
-from demo.servers.processes import Servers, check, watch
+from demo.servers.processes import Servers, check, relying_on, watch
 from modelmill.evaluation.results import BaselineResult, EvaluationReport
 
 ROOT = Path(__file__).parents[1]
@@ -90,8 +89,9 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             airflow.wait_ready(timeout=START_SECONDS)
             airflow.warm_up(timeout=START_SECONDS)
             os.environ.update(environment)
-            with closing(airflow.client()) as client:
-                succeeded = _run_pipeline(client, mlflow.servers, airflow.servers) if run_demo else True
+            needed = (mlflow.servers, airflow.servers)
+            with closing(airflow.client()) as client, relying_on(*needed):
+                succeeded = _run_pipeline(client, *needed) if run_demo else True
             if leave:
                 return 0 if succeeded else 1
             console.print()
@@ -100,7 +100,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             )
             console.print(f"[bold]MLflow[/]   {mlflow.url}")
             console.print("Ctrl-C stops both.")
-            return watch(mlflow.servers, airflow.servers)
+            return watch(*needed)
 
 
 def _run_pipeline(client: AirflowClient, *groups: Servers | None) -> bool:
@@ -131,18 +131,14 @@ def follow(client: AirflowClient, run_id: str, *groups: Servers | None, seconds:
     :param *groups: servers that it needs.
     :param seconds: how long it may take.
     :return: ``success`` or ``failed``.
-    :raises ServerError: if a server has ended, or Airflow does not answer.
+    :raises ServerError: if a server has ended.
     """
     ended: set[str] = set()
     said: dict[str, float] = {}
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         check(*groups)
-        try:
-            state, tasks = client.run_state(PIPELINE, run_id), client.tasks(PIPELINE, run_id)
-        except httpx.TransportError as error:
-            check(*groups)  # one may have ended since
-            raise ServerError("Airflow must answer", got=repr(error), remedy="see its logs") from error
+        state, tasks = client.run_state(PIPELINE, run_id), client.tasks(PIPELINE, run_id)
         now = time.monotonic()
         for name, task in tasks.items():
             if task["state"] in SYMBOLS and name not in ended:

@@ -24,6 +24,7 @@ from pathlib import Path
 from demo import samples
 from demo.__main__ import PIPELINE, ROOT, START_SECONDS, console, follow, stop
 from demo.servers import Topology
+from demo.servers.processes import relying_on
 from demo.servers.topology import missing
 from modelmill.artifacts import ModelRef, ReportRef
 from modelmill.evaluation.results import EvaluationReport
@@ -114,13 +115,13 @@ def _on_servers(folder: Path, base_model: Path) -> Outcome:
     with (
         Topology(folder / "servers", dags, environment=parameters) as servers,
         contextlib.closing(servers.airflow.client()) as client,
+        relying_on(*(needed := (servers.mlflow.servers, servers.airflow.servers))),
     ):
         console.print(f"         all answer after {time.monotonic() - began:.0f} s")
         client.wait_for_dag(PIPELINE, timeout=START_SECONDS)
         client.unpause(PIPELINE)
         began = time.monotonic()
         run_id = client.trigger(PIPELINE)
-        needed = (servers.mlflow.servers, servers.airflow.servers)
         state = follow(client, run_id, *needed, seconds=_RUN_SECONDS)
         console.print(f"[bold]run[/]      {state} in {time.monotonic() - began:.0f} s")
         if state != "success":

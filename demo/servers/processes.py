@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -46,6 +46,21 @@ def check(*groups: Servers | None) -> None:
     for servers in groups:
         if servers is not None:
             servers.check()
+
+
+@contextlib.contextmanager
+def relying_on(*groups: Servers | None) -> Iterator[None]:
+    """Name the server that has ended where a request within the block gets no answer.
+
+    :param *groups: servers, as :func:`check` takes them.
+    :raises ServerError: for a request without an answer.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        time.sleep(_WATCH_SECONDS)  # its socket is closed before it has ended
+        check(*groups)
+        raise ServerError("every server must answer", got=repr(error), remedy="see their logs") from error
 
 
 def watch(*groups: Servers | None) -> NoReturn:

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 from demo.servers.airflow_server import LocalAirflow
-from demo.servers.processes import ServerError, Servers, free_port, watch
+from demo.servers.processes import ServerError, Servers, free_port, relying_on, watch
 
 from demo import __main__ as demo
 
@@ -149,9 +149,17 @@ def test_a_server_that_dies_while_all_are_watched_is_named(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("command", [["up"], ["demo", "--exit"]])
+@pytest.mark.parametrize(
+    ("command", "airflow"),
+    [
+        (["up"], {}),
+        (["demo", "--exit"], {"run_state.return_value": "running", "tasks.return_value": {}}),
+        (["demo", "--exit"], {"trigger.side_effect": httpx.ConnectError("refused")}),
+    ],
+    ids=["up", "demo", "before its run"],
+)
 def test_what_runs_no_more_ends_the_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], airflow: dict[str, Any]
 ) -> None:
     """``./run up`` ends, and ``./run demo`` within its run, and says which of its servers has died."""
 
@@ -176,9 +184,7 @@ def test_what_runs_no_more_ends_the_command(
         warm_up = wait_ready
 
         def client(self) -> Any:
-            run = mock.Mock()
-            run.run_state.return_value, run.tasks.return_value = "running", {}
-            return run
+            return mock.Mock(**airflow)
 
     said: list[str] = []
     monkeypatch.setattr(demo, "LocalMlflow", Server)
@@ -192,11 +198,22 @@ def test_what_runs_no_more_ends_the_command(
     assert any("api-server must keep running" in line and "out of memory" in line for line in said)
 
 
-def test_an_airflow_that_does_not_answer_ends_the_run_that_is_followed() -> None:
-    client = mock.Mock()
-    client.run_state.side_effect = httpx.ConnectError("refused")
-    with pytest.raises(ServerError, match=r"Airflow must answer; got .*refused"):
-        demo.follow(client, "r")
+@pytest.mark.timeout(60)
+def test_a_request_without_an_answer_names_the_server_that_has_ended(tmp_path: Path) -> None:
+    servers = Servers(tmp_path / "logs", dict(os.environ))
+    try:
+        pid = servers.start("api-server", [sys.executable, "-c", "import time; time.sleep(60)"])
+        with (
+            pytest.raises(ServerError, match=r"every server must answer; got .*refused"),
+            relying_on(servers),
+        ):
+            httpx.get(f"http://127.0.0.1:{free_port()}")
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ServerError, match="api-server must keep running"), relying_on(None, servers):
+            httpx.get(f"http://127.0.0.1:{free_port()}")
+    finally:
+        servers.stop()
 
 
 def test_a_secret_that_was_half_written_is_made_again(tmp_path: Path) -> None:
