@@ -124,7 +124,7 @@ class Servers:
         self.start(name, command, environment)
         status = self._running[name].wait()
         if status != 0:
-            raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self.tail(name))
+            raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self._log_end(name))
         del self._running[name]
 
     def kill(self, name: str) -> None:
@@ -154,7 +154,7 @@ class Servers:
             status = process.poll()
             if status is not None:
                 raise ServerError(
-                    f"{name} must keep running", got=f"exit status {status}", remedy=self.tail(name)
+                    f"{name} must keep running", got=f"exit status {status}", remedy=self._log_end(name)
                 )
 
     def wait_until(self, answers: Callable[[], bool], *, what: str, timeout: float) -> None:
@@ -219,6 +219,9 @@ class Servers:
         with contextlib.suppress(OSError):
             return self.log_path(name).read_text(errors="replace")[-_LOG_TAIL:]
         return ""
+
+    def _log_end(self, name: str) -> str:
+        return f"see {self.log_path(name)}, which ends with: {self.tail(name)}"
 
     def _start_guard(self) -> subprocess.Popen[str]:
         # -P: the script's own folder is no place to import from.
