@@ -145,9 +145,8 @@ def test_the_tour_is_for_the_keyboard_too(page: Page) -> None:
         expect(page.locator(framed).first).to_have_css("outline-style", "solid")
         tour.get_by_role("button", name="Next").press("Enter")
     expect(tour.get_by_role("button", name="Done")).to_be_visible()
-    expect(page).to_have_url(
-        re.compile("/modelmill/rules/new/")
-    )  # a new rule set gets its address after the page
+    # A new rule set gets its address after the page.
+    expect(page).to_have_url(re.compile("/modelmill/rules/new/"))
     expect(tour.get_by_role("heading", name="Rule sets")).to_be_focused()
     page.keyboard.press("Escape")
     expect(tour).to_have_count(0)
