@@ -173,7 +173,8 @@ def orange_rows(content: bytes) -> Iterator[tuple[str, str]]:
     :yields: class and text; lines without any are left out.
     :raises ValueError: if the header has no such columns, or a row has more or fewer cells.
     """
-    csv.field_size_limit(len(content) or 1)  # a cell is as long as its text
+    # A cell is as long as its text. The limit is the whole process's: it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
     reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), delimiter="\t")
     names, types, roles = (next(reader, []) for _ in range(3))
     classes = [index for index, role in enumerate(roles) if "class" in role.split()]

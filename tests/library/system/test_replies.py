@@ -321,4 +321,5 @@ def test_a_deadline_that_is_over_shuts_what_is_made_later() -> None:
                 pass
             with socket.create_connection(("127.0.0.1", port)) as late:
                 deadline.watch(late)
-                assert late.recv(1) == b""
+                with suppress(ConnectionResetError):  # the server may still have been writing
+                    assert late.recv(1) == b""

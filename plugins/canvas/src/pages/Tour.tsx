@@ -2,7 +2,7 @@
 
 import { Button, HStack, Text } from "@chakra-ui/react";
 import { X } from "lucide-react";
-import { type KeyboardEvent, useEffect, useRef, useSyncExternalStore } from "react";
+import { useEffect, useRef, useSyncExternalStore } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { type Sentence, t } from "../i18n/t";
@@ -28,8 +28,15 @@ function subscribe(listener: () => void): () => void {
   return () => { listeners.delete(listener); };
 }
 
+/** Escape ends the tour wherever the focus is: each new page takes it away for a moment, and may keep it. */
+function onKeyDown(event: KeyboardEvent): void {
+  if (event.key === "Escape" && !event.defaultPrevented) show(null);
+}
+
 function show(to: number | null): void {
   present = to;
+  if (to === null) document.removeEventListener("keydown", onKeyDown);
+  else document.addEventListener("keydown", onKeyDown);
   for (const listener of listeners) listener();
 }
 
@@ -51,13 +58,8 @@ export function Tour() {
     show(next ? to : null);
     if (next) void navigate(`${BASE}/${next.path}`);
   };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    if (event.key !== "Escape") return;
-    event.stopPropagation();
-    show(null);
-  };
   return (
-    <section className="mm-tour" data-stop={stop.path} role="dialog" aria-labelledby="mm-tour-title" aria-describedby="mm-tour-text" onKeyDown={onKeyDown}>
+    <section className="mm-tour" data-stop={stop.path} role="dialog" aria-labelledby="mm-tour-title" aria-describedby="mm-tour-text">
       <HStack justify="space-between">
         <h2 id="mm-tour-title" ref={heading} tabIndex={-1} className="mm-section-title">
           {t(stop.title)}
