@@ -153,7 +153,7 @@ def settle(settings: Settings, row: LedgerRow) -> bool:
             None if found.settled or not still else Proposal(None, {settled_counter(row.model): row.number})
         )
 
-    append_if(settings.ledger, propose, schema=ledger_schema(), properties=PROPERTIES, own=True)
+    append_if(settings.ledger, propose, schema=ledger_schema(), own=True)
     return still
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from benchmarks.joint_promotions import promotions_to
+from tests.library.registry.clock import Clock
 
 from modelmill.registry import champion, joint_ledger, joint_moves, ledger
 from modelmill.registry.champion import Registry, alias_version
@@ -21,38 +21,11 @@ NAMES = ("a", "b", "c", "d")
 TURN = 2.0
 
 
-class Clock:
-    """Time that passes only where a test, or a pause, lets it pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.wall = datetime.now(UTC)
-        self.pauses: list[float] = []
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-        self.meanwhile()
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-
-    class Wall(datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:
-            assert tz is UTC
-            return made.wall
-
-    time = SimpleNamespace(monotonic=made.monotonic, sleep=made.sleep)
     for module in (joint_moves, champion):
-        monkeypatch.setattr(module, "time", time)
-        monkeypatch.setattr(module, "datetime", Wall)
+        made.drive(module, monkeypatch)
     monkeypatch.setattr(champion, "TURN_SECONDS", TURN)
     return made
 
