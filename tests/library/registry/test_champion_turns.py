@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -69,9 +70,11 @@ def to(version: int | None, key: str) -> Callable[[Head], Entry]:
     return lambda head: entry(version, key, before=head.champion)
 
 
-def opened(registry: Registry, version: int | None, key: str) -> LedgerRow:
+def opened(
+    registry: Registry, version: int | None, key: str, append: Callable[..., LedgerRow | None] = ledger.append
+) -> LedgerRow:
     """The row of a move whose process has died before it set the alias."""
-    row = ledger.append(registry.settings, NAME, to(version, key), step_key=key, moves_alias=True)
+    row = append(registry.settings, NAME, to(version, key), step_key=key, moves_alias=True)
     assert row is not None
     return row
 
@@ -351,6 +354,45 @@ def test_a_row_that_came_in_first_is_looked_at_before_a_move(
     assert seen == [Head(last=other[0], settled=True)]
     assert (row.number, row.from_version, alias_version(registry, NAME)) == (2, 2, 3)
     assert (clock.pauses == []) is settled
+
+
+def test_an_alias_that_was_moved_by_hand_after_another_row_is_seen_before_a_move(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = champion.reconciled_head
+    other: list[LedgerRow] = []
+
+    def look(registry: Registry, name: str, **how: Any) -> Head:
+        head = real(registry, name, **how)
+        if not other:
+            other.append(opened(registry, 2, "theirs"))
+            follow(registry, other[0], deadline=time.monotonic() + 10)
+            registry.client.set_registered_model_alias(NAME, "champion", "1")
+        return head
+
+    monkeypatch.setattr(champion, "reconciled_head", look)
+    move(registry, NAME, to(3, "mine"), step_key="mine")
+    by_hand = ("hand_move", 1, f"hand_move/{NAME}/2")
+    assert written(registry) == [("promote", 2, "theirs"), by_hand, ("promote", 3, "mine")]
+
+
+def test_another_attempt_that_is_faster_keeps_its_turn(
+    registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has written the row of this step after this attempt looked for it, and sets the alias itself."""
+    real = ledger.append
+    faster: list[LedgerRow] = []
+
+    def append(settings: Settings, model: str, decide: Any, **how: Any) -> LedgerRow | None:
+        if not faster:
+            faster.append(opened(registry, 2, "k", real))
+            clock.wall = faster[0].time
+        return real(settings, model, decide, **how)
+
+    monkeypatch.setattr(ledger, "append", append)
+    assert move(registry, NAME, to(3, "k"), step_key="k") == faster[0]
+    assert sum(clock.pauses) > TURN
+    assert alias_version(registry, NAME) == 2
 
 
 def test_what_moves_nothing_is_noted(
