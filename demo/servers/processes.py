@@ -20,6 +20,7 @@ import psutil
 
 from demo.servers import guard
 from modelmill.errors import ModelmillError
+from modelmill.redaction import redacted
 
 LOOPBACK = "127.0.0.1"
 _LOG_TAIL = 4000
@@ -27,7 +28,17 @@ _WATCH_SECONDS = 2.0
 
 
 class ServerError(ModelmillError):
-    """A server did not come up, or ended too early."""
+    """A server did not come up, or ended too early.
+
+    :param log: the end of its log, which follows the message line by line.
+    """
+
+    def __init__(self, rule: str, *, got: object = None, remedy: str = "", log: str = "") -> None:
+        super().__init__(rule, got=got, remedy=remedy)
+        self.log = redacted(log)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"    {line}" for line in self.log.splitlines())])
 
 
 def free_port() -> int:
@@ -124,7 +135,7 @@ class Servers:
         self.start(name, command, environment)
         status = self._running[name].wait()
         if status != 0:
-            raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self._log_end(name))
+            raise self._error(name, "succeed", status)
         del self._running[name]
 
     def kill(self, name: str) -> None:
@@ -153,9 +164,7 @@ class Servers:
         for name, process in self._running.items():
             status = process.poll()
             if status is not None:
-                raise ServerError(
-                    f"{name} must keep running", got=f"exit status {status}", remedy=self._log_end(name)
-                )
+                raise self._error(name, "keep running", status)
 
     def wait_until(self, answers: Callable[[], bool], *, what: str, timeout: float) -> None:
         """Wait until a server answers.
@@ -173,7 +182,9 @@ class Servers:
                     return
             time.sleep(0.2)
         tails = "\n".join(f"{name}: {self.tail(name)}" for name in self._running)
-        raise ServerError(f"{what} must come up within {timeout:.0f} s", remedy=f"see {self.logs}: {tails}")
+        raise ServerError(
+            f"{what} must come up within {timeout:.0f} s", remedy=f"see {self.logs}:", log=tails
+        )
 
     def listens(self, name: str, port: int) -> bool:
         """Return whether it is this server, or a child of it, that listens on a port: not a leftover.
@@ -220,8 +231,11 @@ class Servers:
             return self.log_path(name).read_text(errors="replace")[-_LOG_TAIL:]
         return ""
 
-    def _log_end(self, name: str) -> str:
-        return f"see {self.log_path(name)}, which ends with: {self.tail(name)}"
+    def _error(self, name: str, must: str, status: int) -> ServerError:
+        remedy = f"see {self.log_path(name)}, which ends with:"
+        return ServerError(
+            f"{name} must {must}", got=f"exit status {status}", remedy=remedy, log=self.tail(name)
+        )
 
     def _start_guard(self) -> subprocess.Popen[str]:
         # -P: the script's own folder is no place to import from.

@@ -125,12 +125,19 @@ def test_the_starters_death_ends_them(tmp_path: Path, blow: signal.Signals) -> N
 
 def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
     servers = Servers(tmp_path / "logs", dict(os.environ))
-    servers.start("short", [sys.executable, "-c", "print('no such database')"])
+    servers.start("short", [sys.executable, "-c", "print('no such database\\nstopped')"])
     try:
-        with pytest.raises(ServerError, match=r"short must keep running; .* no such database"):
+        with pytest.raises(ServerError) as caught:
             servers.wait_until(lambda: False, what="it", timeout=30)
+        with pytest.raises(ServerError, match=r"made must succeed; got 'exit status 3'(.|\n)*\n    on fire"):
+            servers.run("made", [sys.executable, "-c", "print('on fire'); raise SystemExit(3)"])
     finally:
         servers.stop()
+    assert str(caught.value).splitlines() == [
+        f"short must keep running; got 'exit status 0'; see {tmp_path}/logs/short.log, which ends with:",
+        "    no such database",
+        "    stopped",
+    ]
 
 
 def test_a_server_that_dies_while_all_are_watched_is_named(tmp_path: Path) -> None:
