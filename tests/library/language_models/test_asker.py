@@ -179,8 +179,10 @@ def test_after_a_pause_the_limit_is_kept(tmp_path: Path) -> None:
     with BusyOnce(Behaviour(words=WORDS, retry_after=2.5)) as stub:
         run(stub.url, tmp_path, count=50, limits=(limit, None), concurrency=32)
         times = sorted(stub.bill.times)
+    # Two may have been on their way for long: the machine is busy.
+    assert sum(1.2 <= at - times[0] < 2.4 for at in times) <= 2, "nothing goes during the pause"
     most = max(sum(start <= at < start + 0.5 for at in times) for start in times)
-    # All 32 waited until their places were past. A thread that woke late may catch up on 1.5 seconds.
+    # The places of 21 that waited are past. A thread that woke late may catch up on 1.5 seconds.
     assert most <= (0.5 + 1.5) * limit / 60
 
 
