@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -96,6 +95,24 @@ def slowly(monkeypatch: pytest.MonkeyPatch, clock: Clock, *seconds: float) -> li
 
     monkeypatch.setattr(champion, "set_alias", set_alias)
     return done
+
+
+def interrupted(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, arrived: Callable[[LedgerRow], None]
+) -> list[LedgerRow]:
+    """Let a row of another process come in once, after this one has looked at the alias; the row."""
+    real = champion.reconciled_head
+    other: list[LedgerRow] = []
+
+    def look(registry: Registry, name: str, **how: Any) -> Head:
+        head = real(registry, name, **how)
+        if not other:
+            other.append(opened(registry, 2, "theirs"))
+            arrived(other[0])
+        return head
+
+    monkeypatch.setattr(champion, "reconciled_head", look)
+    return other
 
 
 def test_without_a_ledger_there_is_nothing_to_wait_for(registry: Registry, clock: Clock) -> None:
@@ -331,19 +348,12 @@ def test_a_mover_that_slept_past_half_its_turn_leaves_the_alias_to_an_heir(
 def test_a_row_that_came_in_first_is_looked_at_before_a_move(
     registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch, settled: bool
 ) -> None:
-    real = champion.reconciled_head
-    other: list[LedgerRow] = []
+    def arrived(row: LedgerRow) -> None:
+        clock.wall = row.time
+        if settled:
+            follow(registry, row, deadline=clock.now + 1)
 
-    def look(registry: Registry, name: str, **how: Any) -> Head:
-        head = real(registry, name, **how)
-        if not other:
-            other.append(opened(registry, 2, "theirs"))
-            clock.wall = other[0].time
-            if settled:
-                follow(registry, other[0], deadline=clock.now + 1)
-        return head
-
-    monkeypatch.setattr(champion, "reconciled_head", look)
+    other = interrupted(registry, monkeypatch, arrived)
     seen: list[Head] = []
 
     def decide(head: Head) -> Entry:
@@ -357,20 +367,13 @@ def test_a_row_that_came_in_first_is_looked_at_before_a_move(
 
 
 def test_an_alias_that_was_moved_by_hand_after_another_row_is_seen_before_a_move(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = champion.reconciled_head
-    other: list[LedgerRow] = []
+    def arrived(row: LedgerRow) -> None:
+        follow(registry, row, deadline=clock.now + 1)
+        registry.client.set_registered_model_alias(NAME, "champion", "1")
 
-    def look(registry: Registry, name: str, **how: Any) -> Head:
-        head = real(registry, name, **how)
-        if not other:
-            other.append(opened(registry, 2, "theirs"))
-            follow(registry, other[0], deadline=time.monotonic() + 10)
-            registry.client.set_registered_model_alias(NAME, "champion", "1")
-        return head
-
-    monkeypatch.setattr(champion, "reconciled_head", look)
+    interrupted(registry, monkeypatch, arrived)
     move(registry, NAME, to(3, "mine"), step_key="mine")
     by_hand = ("hand_move", 1, f"hand_move/{NAME}/2")
     assert written(registry) == [("promote", 2, "theirs"), by_hand, ("promote", 3, "mine")]
@@ -419,17 +422,11 @@ def test_a_note_waits_for_the_alias_of_a_row_before_it(
     registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing comes between a row and its alias, and an earlier attempt of one's own is not waited for."""
-    real = champion.reconciled_head
-    other: list[LedgerRow] = []
 
-    def look(registry: Registry, name: str, **how: Any) -> Head:
-        head = real(registry, name, **how)
-        if not other:
-            other.append(opened(registry, 2, "theirs"))
-            clock.wall = other[0].time
-        return head
+    def arrived(row: LedgerRow) -> None:
+        clock.wall = row.time
 
-    monkeypatch.setattr(champion, "reconciled_head", look)
+    interrupted(registry, monkeypatch, arrived)
     row = note(registry, NAME, lambda head: entry(head.champion, "no", "refuse", 2), step_key="no")
     assert (row.number, row.to_version, alias_version(registry, NAME)) == (2, 2, 2)
     assert sum(clock.pauses) > TURN

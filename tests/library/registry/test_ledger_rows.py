@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -150,7 +151,7 @@ def test_files_of_which_the_log_says_nothing_are_read_too(settings: Settings) ->
         ((None, None, 2, 4), 5, False),
     ],
 )
-def test_which_files_may_have_a_row(bounds: tuple, number: int | None, may: bool) -> None:  # type: ignore[type-arg]
+def test_which_files_may_have_a_row(bounds: Any, number: int | None, may: bool) -> None:
     assert holds(bounds, "c", number) is may
 
 
@@ -311,8 +312,7 @@ def test_a_step_that_wrote_nothing_finds_nothing(settings: Settings) -> None:
     assert ledger.find(settings, "topics", "k") == row
     assert ledger.find(settings, "topics", "l") is None
     assert ledger.find(settings, "other", "k") is None
-    asked = {"step_key": "l", "moves_alias": False}
-    assert ledger.append(settings, "topics", lambda head: None, **asked) is None  # type: ignore[arg-type]
+    assert ledger.append(settings, "topics", lambda _: None, step_key="l", moves_alias=False) is None
     assert ledger.entries(settings) == [row]
 
 
