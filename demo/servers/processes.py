@@ -30,6 +30,9 @@ _WATCH_SECONDS = 2.0
 class ServerError(ModelmillError):
     """A server did not come up, or ended too early.
 
+    :param rule: what has to hold.
+    :param got: the value that breaks the rule, if there is one to show.
+    :param remedy: what to do about it.
     :param log: the end of its log, which follows the message line by line.
     """
 
